@@ -1,0 +1,1 @@
+"""Families own the machinery, and leave one method to each rule."""

@@ -1,0 +1,260 @@
+"""Rules that send one signal from the output straight to every layer.
+
+The graph is cut in front of each weight layer: what enters the layer is detached, so that no error crosses a
+weight. What was cut is the root of a block, made of the weight layer before it and whatever normalises, bends
+and pools its response. One backward pass from all roots then teaches every block with a signal of its own.
+
+A skip connection is cut where it joins a root: whatever error comes back to a root from later blocks is
+replaced by the root's own signal.
+"""
+
+import abc
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from math import prod
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import forward_ad
+from torch.func import functional_call
+
+from plausible.core.attach import attach, device_of, plain_forward, refuse_if_bound
+from plausible.core.coverage import Coverage, survey
+from plausible.core.errors import ConfigurationError
+from plausible.core.learner import Learner, differentiable
+from plausible.core.rule import Inputs, Loss, Outcome, Rule, Teacher, require, tunable
+from plausible.functional.random import generator, random_state, replayed
+
+
+@dataclass(frozen=True, kw_only=True)
+class BroadcastRule(Rule):
+    """A rule that teaches every block by a signal of its own.
+
+    Attributes:
+        scale: multiplies the teaching signals.
+        last_layer: "rule" sends the last hidden block the broadcast signal, like any other; "backprop" sends it
+            the error through the output layer's own weight. The output layer's own update is exact either way.
+        uncovered: what to do with a trainable module that the rule cannot teach. It is then taught within its
+            block, by the ordinary gradient of the block's signal.
+    """
+
+    scale: float = tunable(1.0, 0.1, 10.0, log=True)
+    last_layer: Literal["rule", "backprop"] = "rule"
+    uncovered: Literal["error", "backprop"] = "error"
+
+    needs_example: ClassVar[bool] = True
+    """Whether what the rule keeps is shaped like the activity of the layers."""
+
+    retraces: ClassVar[bool] = False
+    """Whether the rule repeats the forward pass: see :meth:`BroadcastLearner.retrace`."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.scale > 0, self, "scale", "a teaching signal needs a positive scale")
+
+    @abc.abstractmethod
+    def teach(self, error: Tensor, state: "CutSite", like: Tensor) -> Tensor | None:
+        """The teaching signal of the block that ends at ``like``, in its shape; None where there is none."""
+
+    def message(self, error: Tensor, y: Teacher) -> Tensor:
+        """What is broadcast: the error at the output, unless the rule sends something else."""
+        return error
+
+    def init(self, state: "CutSite", draw: Callable[[str], torch.Generator]) -> dict[str, Tensor]:
+        """What the rule keeps for a block, by name; drawn on the CPU from ``draw(name)``."""
+        return {}
+
+    def cuts(self, coverage: Coverage) -> dict[str, nn.Module]:
+        """The layers in front of which the graph is cut."""
+        layers = dict(coverage.layers)
+        if self.last_layer == "backprop":
+            layers.popitem()
+        return layers
+
+    def signals(
+        self, learner: "BroadcastLearner", x: Inputs, message: Tensor, roots: list["Root"]
+    ) -> list[Tensor | None]:
+        """The teaching signal of each root."""
+        return [self.teach(message, root.site, root.end) for root in roots]
+
+    def bind(self, model: nn.Module, loss: Loss, example: Inputs | None = None) -> "BroadcastLearner":
+        """Bind to ``model`` in place.
+
+        Raises:
+            CoverageError: a trainable module that the rule cannot teach.
+            ConfigurationError: no example, and the rule's feedback is shaped like the activity of the layers.
+        """
+        refuse_if_bound(model)
+        if example is None and self.needs_example:
+            raise ConfigurationError(
+                f"{self.name}: its feedback matrices are shaped like the activity of the model's layers. "
+                "Pass one batch of inputs, as plausible.bind(..., example=x)."
+            )
+        learner = BroadcastLearner(model, self, loss, survey(model, self, self.uncovered))
+        if example is not None:
+            learner.measure(example)
+        return learner
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    """The end of a block: where the graph was cut.
+
+    Attributes:
+        site: the site that cut, in front of its layer.
+        end: what entered that layer, with its graph.
+        before: name of the weight layer that answered last before the cut.
+        response: shape of its answer.
+    """
+
+    site: "CutSite"
+    end: Tensor
+    before: str
+    response: torch.Size
+
+
+@dataclass
+class Cut:
+    """Where one forward pass was cut.
+
+    Attributes:
+        roots: the ends of the blocks, in order.
+        before, response: name and answer's shape of the layer that answered last.
+        tracer: if set, nothing is cut, and each response passes through it, with its layer's name.
+    """
+
+    roots: list[Root] = field(default_factory=list)
+    before: str = ""
+    response: torch.Size = field(default_factory=torch.Size)
+    tracer: Callable[[str, Tensor], Tensor] | None = None
+
+    def take(self) -> list[Root]:
+        """The roots recorded since the last call."""
+        taken, self.roots = self.roots, []
+        return taken
+
+
+class CutSite(nn.Module):
+    """Cuts the graph in front of one layer.
+
+    Attributes:
+        index: the place of its root among the roots; 0 follows the first layer.
+        sizes: numbers in (a message, a block's end, the response of the layer before), per example, or per
+            position where the output has the block's positions (tokens), each then taught by its own error.
+        shared: how many leading dimensions message and block share: those of the example, or of the position.
+    """
+
+    def __init__(self, rule: BroadcastRule, name: str, cut: Cut) -> None:
+        super().__init__()
+        self.rule, self.name, self.cut = rule, name, cut
+        self.index, self.shared, self.sizes = -1, 1, (0, 0, 0)
+
+    def measure(self, index: int, root: Root, output: Tensor) -> None:
+        """Take the sizes from one batch, and draw what the rule keeps."""
+        same = root.end.dim() == output.dim() and root.end.shape[:-1] == output.shape[:-1]
+        self.index, self.shared = index, output.dim() - 1 if same else 1
+        per = self.shared
+        self.sizes = prod(output.shape[per:]), prod(root.end.shape[per:]), prod(root.response[per:])
+        for key, value in self.rule.init(self, partial(generator, self.rule.seed, self.name)).items():
+            self.register_buffer(key, value.to(root.end))
+
+    def project(self, message: Tensor, matrix: Tensor, shape: torch.Size) -> Tensor:
+        """``message`` through a dense ``matrix`` (numbers in a message, numbers in the result), in ``shape``."""
+        return (message.flatten(self.shared) @ matrix.to(message.dtype)).reshape(shape)
+
+    def run(self, layer: nn.Module, x: Tensor) -> Tensor:
+        """The layer's response to a detached ``x``; records ``x`` as the end of a block."""
+        cut = self.cut
+        if cut.tracer is not None:
+            return cut.tracer(self.name, plain_forward(layer, x))
+        if x.requires_grad and not any(root.end is x for root in cut.roots):
+            cut.roots.append(Root(self, x, cut.before, cut.response))
+        response = plain_forward(layer, x.detach())
+        cut.before, cut.response = self.name, response.shape
+        return response
+
+
+class BroadcastLearner(Learner):
+    """One backward pass from the ends of all blocks."""
+
+    rule: BroadcastRule
+
+    def __init__(self, model: nn.Module, rule: BroadcastRule, loss: Loss, coverage: Coverage) -> None:
+        super().__init__(model, rule, loss)
+        self.coverage = coverage
+        self.cut = Cut()
+        self._random_state: list[Tensor] = []
+        self.feedback = nn.ModuleDict()
+        for name, layer in rule.cuts(coverage).items():
+            site = CutSite(rule, name, self.cut)
+            self.feedback[name.replace(".", "/") or "model"] = site
+            attach(layer, site)
+
+    def measure(self, example: Inputs) -> None:
+        """Run one batch, in evaluation mode, to see the shapes of the blocks; draw the feedback."""
+        modes = {module: module.training for module in self.model.modules()}
+        self.model.eval()
+        with torch.enable_grad():
+            output = differentiable(self.rule, self(example))
+        for module, mode in modes.items():
+            module.training = mode
+        for index, root in enumerate(self.cut.take()):
+            root.site.measure(index, root, output)
+
+    def forward(self, x: Inputs) -> Any:
+        """The model's output; nothing is remembered of passes that are not learned from."""
+        self.cut.take()
+        return super().forward(x)
+
+    def retrace(self, x: Inputs, tracer: Callable[[str, Tensor], Tensor]) -> None:
+        """Repeat the last forward pass, random numbers included and buffers untouched, in forward-mode
+        differentiation: ``tracer`` gets each layer's name and response, and gives the response that goes on."""
+        buffers = {f"model.{name}": buffer.clone() for name, buffer in self.model.named_buffers()}
+        self.cut.tracer = tracer
+        try:
+            with replayed(device_of(self.model), self._random_state), torch.no_grad(), warnings.catch_warnings():
+                # torch scripts some formulas of its own on first use, and warns that it should not.
+                warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)
+                with forward_ad.dual_level():
+                    functional_call(self, buffers, (x,))
+        finally:
+            self.cut.tracer = None
+
+    def _learn(self, x: Inputs, y: Teacher) -> Outcome:
+        if self.rule.retraces:
+            self._random_state = random_state(device_of(self.model))
+        output = differentiable(self.rule, self(x))
+        roots = self.cut.take()
+        loss = self.loss(output, y)
+        (error,) = torch.autograd.grad(loss, output)
+        error = self.wire("error", error, "teacher", "output")
+        signals = self.rule.signals(self, x, self.rule.message(error, y), roots)
+        ends, grads = [output], [error]
+        for root, signal in zip(roots, signals, strict=True):
+            if signal is not None:
+                signal = self.wire(f"{root.site.name}.teach", signal, "output", root.before)
+                root.end.register_hook(partial(_instead, signal))
+                ends.append(root.end)
+                grads.append(signal)
+        torch.autograd.backward(ends, grads)
+        return Outcome(loss.detach(), output.detach())
+
+    def report(self) -> dict[str, Any]:
+        """See :meth:`Learner.report`."""
+        return {
+            "covered": list(self.coverage.layers),
+            "exact": self.coverage.exact,
+            "backprop": self.coverage.passed,
+            "note": "Within a block (from one weight layer to the next) the gradient of the block's signal is exact.",
+        }
+
+    def __getstate__(self) -> dict[str, Any]:
+        self.cut.take()  # a graph can be neither copied nor pickled
+        return super().__getstate__()
+
+
+def _instead(signal: Tensor, arrived: Tensor) -> Tensor:
+    return signal

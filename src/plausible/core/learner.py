@@ -1,0 +1,161 @@
+"""A rule bound to the user's own model: one call adds a descent direction to each taught ``p.grad``."""
+
+import abc
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from plausible.core.attach import detach
+from plausible.core.context import Context
+from plausible.core.errors import ConfigurationError
+from plausible.core.rule import Inputs, Loss, Outcome, Rule, Teacher
+
+# Where Xiao et al. (2018) leave a weight that tried to change its sign.
+_BARELY = 1e-10
+
+
+class Learner(nn.Module, abc.ABC):
+    """A rule bound to a model.
+
+    The model is the user's own: the same object, the same Parameters, the same ``state_dict`` keys.
+    Everything the rule keeps for itself lies in ``learner.state_dict()`` alone.
+
+    Attributes:
+        model: the user's model.
+        rule: the rule's hyper-parameters.
+        loss: maps (output, teacher) to a scalar.
+        context: the wires and the clock that the learner shares with its sites.
+    """
+
+    def __init__(self, model: nn.Module, rule: Rule, loss: Loss) -> None:
+        super().__init__()
+        self.model = model
+        self.rule = rule
+        self.loss = loss
+        self.context = Context()
+        self._handles: list[Any] = []
+        self._signs: list[tuple[nn.Parameter, Tensor]] = []
+
+    def forward(self, x: Inputs) -> Any:
+        """The model's output for ``x``; every evaluation goes through here."""
+        if isinstance(x, Mapping):
+            return self.model(**x)
+        if isinstance(x, tuple):
+            return self.model(*x)
+        return self.model(x)
+
+    def learn(self, x: Inputs, y: Teacher = None) -> Outcome:
+        """Add a descent direction to the ``grad`` of every parameter that the rule teaches.
+
+        It adds, as ``backward`` does: zero the gradients between steps. A parameter that the rule does not
+        teach keeps ``grad = None``. The rule's state persists from call to call.
+        """
+        outcome = self._learn(x, y)
+        self.context.iteration += 1
+        return outcome
+
+    @abc.abstractmethod
+    def _learn(self, x: Inputs, y: Teacher) -> Outcome: ...
+
+    def reset(self, streams: Tensor | None = None) -> None:
+        """Forget the state of the given streams, or of all. Rules for static inputs have none to forget.
+
+        Args:
+            streams: (N,) bool, the streams to forget; None for all.
+        """
+        return
+
+    def before_step(self) -> None:
+        """Called once per optimiser step, after accumulation and all-reduce."""
+        if self.rule.batch_manhattan:
+            for p in self._taught():
+                assert p.grad is not None
+                p.grad.sign_()
+        if self.rule.no_sign_change:
+            self._signs = [(p, torch.signbit(p)) for p in self._taught() if p.dim() > 1]
+
+    def after_step(self) -> None:
+        """Called once after each optimiser step."""
+        for p, negative in self._signs:
+            with torch.no_grad():
+                barely = torch.where(negative, -_BARELY, _BARELY).to(p.dtype)
+                p.copy_(torch.where(torch.signbit(p) == negative, p, barely))
+        self._signs = []
+
+    def param_groups(self) -> list[dict[str, Any]]:
+        """What else is trained besides the model, as groups for an optimiser.
+
+        A group may say under ``"like"`` which of the model's parameters it must be stepped with.
+        """
+        return []
+
+    def wire(self, name: str, message: Tensor, source: str, target: str) -> Tensor:
+        """Identity through which every teaching message passes, so that it can be observed, delayed, clamped."""
+        return self.context.wire(name, message, source, target)
+
+    def report(self) -> dict[str, Any]:
+        """Which layers the rule teaches (``covered``), whose gradient stays exact (``exact``), and which
+        are left to back-propagation (``backprop``); with a ``note`` for the reader of a report."""
+        return {"covered": [], "exact": [], "backprop": [], "note": ""}
+
+    def feedback_weights(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """(W, B) of each layer whose feedback weight is in use, both in W's shape, by the layer's name."""
+        return {}
+
+    def hook(self, optimizer: Optimizer) -> None:
+        """Let ``optimizer`` call :meth:`before_step` and :meth:`after_step`, and train what else is trained.
+
+        What goes "like" a model's parameter joins that parameter's group, so that learning rate, schedule
+        and decay are the same by construction.
+        """
+        for group in self.param_groups():
+            like = group.get("like")
+            home = next((g for g in optimizer.param_groups if any(p is like for p in g["params"])), None)
+            if like is None:
+                optimizer.add_param_group(group)
+            elif home is not None:
+                home["params"].extend(group["params"])
+        self._handles += [
+            optimizer.register_step_pre_hook(lambda *_: self.before_step()),
+            optimizer.register_step_post_hook(lambda *_: self.after_step()),
+        ]
+
+    def release(self) -> nn.Module:
+        """Take the rule off the model and its hooks off the optimiser; return the plain model."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+        detach(self.model)
+        return self.model
+
+    def get_extra_state(self) -> dict[str, int]:
+        """The learner's clock, which a resumed run must not lose."""
+        return {"iteration": self.context.iteration}
+
+    def set_extra_state(self, state: dict[str, int]) -> None:
+        """Restore the clock."""
+        self.context.iteration = state["iteration"]
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Neither a copy nor a pickle is hooked to the optimiser of the original.
+        return {**self.__dict__, "_handles": []}
+
+    def _taught(self) -> Iterator[nn.Parameter]:
+        return (p for p in self.model.parameters() if p.grad is not None)
+
+
+def differentiable(rule: Rule, output: Any) -> Tensor:
+    """The output as a tensor, for rules that send its error somewhere.
+
+    Raises:
+        ConfigurationError: the model returns something else than one tensor.
+    """
+    if not isinstance(output, Tensor):
+        raise ConfigurationError(
+            f"{rule.name}: the model returned a {type(output).__name__}, and the rule needs one tensor whose error "
+            "it can send on. Wrap the model in a module whose forward returns the tensor the loss is taken of."
+        )
+    return output

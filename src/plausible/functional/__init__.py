@@ -1,0 +1,1 @@
+"""Pure tensor mathematics of the field. Imports nothing of ours."""

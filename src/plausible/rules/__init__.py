@@ -1,0 +1,1 @@
+"""The learning rules: one file each, found by the registry."""

@@ -1,0 +1,1 @@
+"""Rules that send the error, or the target, straight to every layer."""

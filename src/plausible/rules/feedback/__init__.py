@@ -1,0 +1,1 @@
+"""Rules that send the error back layer by layer, through feedback weights."""

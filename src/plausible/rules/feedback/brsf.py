@@ -1,0 +1,47 @@
+"""Sign symmetry with batch-wise random magnitude (brSF): current signs on magnitudes drawn for every mini-batch.
+
+Equation:
+    B_l = M_lᵀ ∘ sign(W_lᵀ), M ≥ 0 drawn anew for each mini-batch        (Liao et al. 2016)
+
+What travels:
+    δ_{l+1} goes down through M ∘ sign(W): the signs of the forward weights travel, their magnitudes do not.
+
+Departures:
+    M has the distribution of frsf (Xiao et al. 2018). It is drawn in the backward pass from a stream that the
+    iteration and the layer's name seed, so nothing is stored, evaluation draws nothing, and a resumed run repeats.
+
+Reference: liao2016
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from plausible.core.families.transport import TransportRule, TransportSite
+from plausible.core.registry import register
+from plausible.core.rule import Claims
+
+
+@register
+@dataclass(frozen=True, kw_only=True)
+class BatchRandomSignSymmetry(TransportRule):
+    """B = M ∘ sign(W), M drawn for every mini-batch."""
+
+    name = "brsf"
+    claims = Claims(
+        reads="error",
+        forward_weights="signs",
+        derivatives_travel=True,
+        phases=2,
+        online=False,
+        additive=False,
+        paper="liao2016",
+    )
+
+    def feedback(self, weight: Tensor, state: TransportSite) -> Tensor:
+        """A fresh M with the weight's current signs; drawn where the weight lives, since the draw is the cost."""
+        draw = state.generator(weight.device)
+        M = torch.empty_like(weight)
+        M = M.normal_(generator=draw) if weight.dim() > 2 else M.uniform_(generator=draw)
+        return torch.copysign(M.mul_(state.scale), weight)

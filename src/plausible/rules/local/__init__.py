@@ -1,0 +1,1 @@
+"""Rules that send nothing beyond a layer, and controls."""

@@ -1,0 +1,57 @@
+"""Frozen hidden layers: the output layer learns on the features that initialisation gave, the control to beat.
+
+Equation:
+    ΔW_L = −η e h_{L−1}ᵀ,    ΔW_l = 0 for every l < L
+
+What travels:
+    Nothing beyond the output layer.
+
+Departures:
+    None. Batch statistics of hidden normalisation layers are collected as ever; their weights do not learn.
+
+Reference: jaeger2001
+
+@techreport{jaeger2001,
+  author      = {Jaeger, Herbert},
+  title       = {The ``echo state'' approach to analysing and training recurrent neural networks},
+  institution = {German National Research Center for Information Technology},
+  number      = {GMD Report 148},
+  year        = {2001}
+}
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from plausible.core.coverage import Coverage
+from plausible.core.families.broadcast import BroadcastRule, CutSite
+from plausible.core.registry import register
+from plausible.core.rule import Claims
+
+
+@register
+@dataclass(frozen=True, kw_only=True)
+class Frozen(BroadcastRule):
+    """Nothing is taught but the output layer."""
+
+    name = "frozen"
+    claims = Claims(
+        reads="error",
+        forward_weights="none",
+        derivatives_travel=False,
+        phases=1,
+        online=False,
+        additive=True,
+        paper="jaeger2001",
+    )
+    needs_example: ClassVar[bool] = False
+
+    def cuts(self, coverage: Coverage) -> dict[str, nn.Module]:
+        """One cut, in front of the output layer."""
+        return dict([list(coverage.layers.items())[-1]])
+
+    def teach(self, error: Tensor, state: CutSite, like: Tensor) -> None:
+        """Hidden layers are taught nothing."""
+        return
