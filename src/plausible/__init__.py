@@ -20,7 +20,6 @@ _HOME = {
     "PlausibleWarning": "plausible.core.errors",
     "alignment": "plausible.probes",
     "Run": "plausible.train",
-    "train": "plausible.train",
 }
 
 __all__ = ["__version__", *_HOME]  # noqa: PLE0604
@@ -40,4 +39,4 @@ if TYPE_CHECKING:
     from plausible.core import Claims, Learner, Outcome, Rule, Tunable, bind, release
     from plausible.core.errors import PlausibleError, PlausibleWarning
     from plausible.probes import alignment
-    from plausible.train import Run, train
+    from plausible.train import Run
