@@ -30,7 +30,13 @@ EXACT: tuple[type[nn.Module], ...] = (
 
 
 class Site(Protocol):
-    """Stands where a layer's forward was."""
+    """Stands where a layer's forward was.
+
+    Attributes:
+        called: whether a forward pass has come by yet.
+    """
+
+    called: bool
 
     def run(self, layer: nn.Module, x: Tensor) -> Tensor:
         """The layer's response to ``x``."""
@@ -92,9 +98,12 @@ def plain_forward(layer: nn.Module, x: Tensor) -> Tensor:
 def layer_type(module: nn.Module) -> type[nn.Module] | None:
     """The entry of :data:`LAYERS` whose mathematics ``module`` does, or None.
 
-    A subclass counts if it does the same: if it overrides neither ``forward`` nor ``_conv_forward``.
+    A subclass counts if it does the same: if it overrides neither ``forward`` nor ``_conv_forward``, and its
+    weight is a Parameter of its own, rather than computed from others (weight or spectral normalisation).
     """
     cls = type(module)
+    if "weight" not in module._parameters:
+        return None
     for base in LAYERS:
         if issubclass(cls, base):
             methods = ("forward", "_conv_forward") if issubclass(base, nn.modules.conv._ConvNd) else ("forward",)

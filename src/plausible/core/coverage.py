@@ -5,7 +5,7 @@ from typing import Literal
 
 from torch import nn
 
-from plausible.core.attach import EXACT, layer_type, trainable_layers
+from plausible.core.attach import EXACT, SITE, Site, layer_type, trainable_layers
 from plausible.core.errors import CoverageError
 from plausible.core.rule import Rule
 
@@ -47,6 +47,22 @@ def survey(model: nn.Module, rule: Rule, uncovered: Literal["error", "backprop"]
             "Layers whose weights have requires_grad=False are left alone."
         )
     return Coverage(layers, exact, passed)
+
+
+def check_reached(coverage: Coverage, rule: Rule) -> None:
+    """After the first backward pass: was every attached layer called, whose weight got a gradient?
+
+    Raises:
+        CoverageError: a weight is used behind its layer's back, where the rule does not see it.
+    """
+    for name, layer in coverage.layers.items():
+        site: Site | None = layer.__dict__.get(SITE)
+        if site is not None and not site.called and layer.get_parameter("weight").grad is not None:
+            raise CoverageError(
+                f"{rule.name}: the weight of {name!r} got a gradient, but the layer's forward was never "
+                "called: the model uses the weight in a function of its own, which the rule does not see. "
+                f"Call the layer instead, or leave {name!r} out with requires_grad_(False)."
+            )
 
 
 def _uncovered(model: nn.Module, rule: Rule, passed: list[str]) -> str:

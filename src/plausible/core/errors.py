@@ -38,7 +38,7 @@ class PlausibleWarning(UserWarning):
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> UnknownName:
     """An :class:`UnknownName` that suggests the nearest known names."""
-    known = sorted(known)
-    near = get_close_matches(name, known, n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    return UnknownName(f"There is no {kind} named {name!r}.{hint} Known: {', '.join(known)}.")
+    folded = {each.lower(): each for each in sorted(known)}  # the field writes uSF
+    near = get_close_matches(name.lower(), folded, n=1)
+    hint = f" Did you mean {folded[near[0]]!r}?" if near else ""
+    return UnknownName(f"There is no {kind} named {name!r}.{hint} Known: {', '.join(folded.values())}.")

@@ -100,6 +100,13 @@ def header(name: str) -> str:
     return cleandoc(sys.modules[get(name).__module__].__doc__ or "")
 
 
+def title(name: str) -> tuple[str, str]:
+    """The rule's full and short name in print, which open its header: ``Feedback alignment (FA): …``."""
+    found = re.match(r"([^:(]+?)(?: \(([^)]+)\))?:", header(name))
+    full, short = found.groups() if found else (name, None)
+    return full, short or full
+
+
 def summary(name: str) -> str:
     """The first sentence of the header."""
     return header(name).split("\n\n")[0].replace("\n", " ")

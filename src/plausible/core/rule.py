@@ -83,6 +83,8 @@ class Rule(abc.ABC):
 
     name: ClassVar[str]
     claims: ClassVar[Claims]
+    control: ClassVar[str] = ""
+    """What it controls for, if the rule is there to be compared with and not to be recommended."""
 
     seed: int = 0
     batch_manhattan: bool = False

@@ -19,6 +19,9 @@ from torch.nn import functional as F
 
 Feedback = Callable[[Tensor], Tensor]
 
+# Looked up once: on a small layer the time goes into Python.
+_convolution_backward = torch.ops.aten.convolution_backward.default
+
 
 class _Linear(torch.autograd.Function):
     # Saving in forward() rather than in setup_context() halves the Python cost of a call.
@@ -50,12 +53,12 @@ class _Conv(torch.autograd.Function):
         weight: Tensor,
         bias: Tensor | None,
         feedback: Feedback,
-        geometry: tuple[list[int], list[int], list[int], int],
+        geometry: tuple[Sequence[int], Sequence[int], Sequence[int], int],
     ) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.feedback, ctx.geometry = feedback, geometry
         stride, padding, dilation, groups = geometry
-        no_output_padding = [0] * len(stride)
+        no_output_padding = (0,) * len(stride)
         return torch.convolution(x, weight, bias, stride, padding, dilation, False, no_output_padding, groups)
 
     @staticmethod
@@ -63,10 +66,10 @@ class _Conv(torch.autograd.Function):
         (delta,) = grads
         x, weight = ctx.saved_tensors
         stride, padding, dilation, groups = ctx.geometry
-        need = list(ctx.needs_input_grad[:3])
+        need = ctx.needs_input_grad[:3]
         carrier = ctx.feedback(weight).to(delta.dtype) if need[0] else weight
-        grad_x, grad_weight, grad_bias = torch.ops.aten.convolution_backward.default(
-            delta, x, carrier, [weight.shape[0]], stride, padding, dilation, False, [0] * len(stride), groups, need
+        grad_x, grad_weight, grad_bias = _convolution_backward(
+            delta, x, carrier, (weight.shape[0],), stride, padding, dilation, False, (0,) * len(stride), groups, need
         )
         return grad_x, grad_weight, grad_bias, None, None
 
@@ -110,7 +113,7 @@ def conv(
     Returns:
         (N, C_out, *spatial), or without N.
     """
-    geometry = (list(stride), list(padding), list(dilation), groups)
+    geometry = (stride, padding, dilation, groups)
     if x.dim() == weight.dim():
         return _Conv.apply(x, weight, bias, feedback, geometry)  # pyright: ignore[reportReturnType]
     return _Conv.apply(x.unsqueeze(0), weight, bias, feedback, geometry).squeeze(0)  # pyright: ignore[reportAttributeAccessIssue]

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from math import prod
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,7 @@ from torch.autograd import forward_ad
 from torch.func import functional_call
 
 from plausible.core.attach import attach, device_of, plain_forward, refuse_if_bound
-from plausible.core.coverage import Coverage, survey
+from plausible.core.coverage import Coverage, check_reached, survey
 from plausible.core.errors import ConfigurationError
 from plausible.core.learner import Learner, differentiable
 from plausible.core.rule import Inputs, Loss, Outcome, Rule, Teacher, require, tunable
@@ -99,8 +99,7 @@ class BroadcastRule(Rule):
         return learner
 
 
-@dataclass(frozen=True, slots=True)
-class Root:
+class Root(NamedTuple):
     """The end of a block: where the graph was cut.
 
     Attributes:
@@ -132,8 +131,9 @@ class Cut:
     tracer: Callable[[str, Tensor], Tensor] | None = None
 
     def take(self) -> list[Root]:
-        """The roots recorded since the last call."""
+        """The roots recorded since the last call; the next pass starts afresh."""
         taken, self.roots = self.roots, []
+        self.before, self.response = "", torch.Size()
         return taken
 
 
@@ -145,12 +145,14 @@ class CutSite(nn.Module):
         sizes: numbers in (a message, a block's end, the response of the layer before), per example, or per
             position where the output has the block's positions (tokens), each then taught by its own error.
         shared: how many leading dimensions message and block share: those of the example, or of the position.
+        called: whether a forward pass has come by yet.
     """
 
     def __init__(self, rule: BroadcastRule, name: str, cut: Cut) -> None:
         super().__init__()
         self.rule, self.name, self.cut = rule, name, cut
         self.index, self.shared, self.sizes = -1, 1, (0, 0, 0)
+        self.called = False
 
     def measure(self, index: int, root: Root, output: Tensor) -> None:
         """Take the sizes from one batch, and draw what the rule keeps."""
@@ -162,12 +164,24 @@ class CutSite(nn.Module):
             self.register_buffer(key, value.to(root.end))
 
     def project(self, message: Tensor, matrix: Tensor, shape: torch.Size) -> Tensor:
-        """``message`` through a dense ``matrix`` (numbers in a message, numbers in the result), in ``shape``."""
+        """``message`` through a dense ``matrix`` (numbers in a message, numbers in the result), in ``shape``.
+
+        Raises:
+            ConfigurationError: the layer is called on inputs of several sizes, and the matrix fits one.
+        """
+        if matrix.shape[1] != prod(shape[self.shared :]):
+            raise ConfigurationError(
+                f"{self.rule.name}: the feedback in front of {self.name!r} is for {matrix.shape[1]} numbers, and the "
+                f"block there has the shape {tuple(shape)}. Each block keeps one size: pass an example of the size "
+                "to be learned from, and give every size of input a layer of its own."
+            )
         return (message.flatten(self.shared) @ matrix.to(message.dtype)).reshape(shape)
 
     def run(self, layer: nn.Module, x: Tensor) -> Tensor:
         """The layer's response to a detached ``x``; records ``x`` as the end of a block."""
         cut = self.cut
+        if not self.called:  # assigning to a module's attribute costs as much as a small layer
+            self.called = True
         if cut.tracer is not None:
             return cut.tracer(self.name, plain_forward(layer, x))
         if x.requires_grad and not any(root.end is x for root in cut.roots):
@@ -228,6 +242,7 @@ class BroadcastLearner(Learner):
             self._random_state = random_state(device_of(self.model))
         output = differentiable(self.rule, self(x))
         roots = self.cut.take()
+        self._check_measured(roots)
         loss = self.loss(output, y)
         (error,) = torch.autograd.grad(loss, output)
         error = self.wire("error", error, "teacher", "output")
@@ -240,14 +255,27 @@ class BroadcastLearner(Learner):
                 ends.append(root.end)
                 grads.append(signal)
         torch.autograd.backward(ends, grads)
+        if self.context.iteration == 0:
+            check_reached(self.coverage, self.rule)
         return Outcome(loss.detach(), output.detach())
+
+    def _check_measured(self, roots: list[Root]) -> None:
+        for root in roots:
+            if self.rule.needs_example and root.site.index < 0:
+                raise ConfigurationError(
+                    f"{self.rule.name}: there is no feedback for the block in front of {root.site.name!r}, because the "
+                    "example, in evaluation mode, showed none there. The input may require a gradient (detach it), or "
+                    "the model may branch differently in training (give both branches the same dropped tensor)."
+                )
 
     def report(self) -> dict[str, Any]:
         """See :meth:`Learner.report`."""
+        cuts = self.rule.cuts(self.coverage)
+        last = list(self.coverage.layers)[-1:]
         return {
-            "covered": list(self.coverage.layers),
+            "covered": list(cuts),
             "exact": self.coverage.exact,
-            "backprop": self.coverage.passed,
+            "backprop": [name for name in last if name not in cuts] + self.coverage.passed,
             "note": "Within a block (from one weight layer to the next) the gradient of the block's signal is exact.",
         }
 

@@ -15,10 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from plausible.core.attach import SITE, attach, refuse_if_bound
+from plausible.core.attach import attach, refuse_if_bound
 from plausible.core.context import Context
-from plausible.core.coverage import Coverage, survey
-from plausible.core.errors import CoverageError
+from plausible.core.coverage import Coverage, check_reached, survey
 from plausible.core.learner import Learner
 from plausible.core.rule import Inputs, Loss, Outcome, Rule, Teacher, require, tunable
 from plausible.functional import asymmetric
@@ -90,7 +89,7 @@ class TransportSite(nn.Module):
     Attributes:
         scale: the rule's scale times the layer's. A tensor without dimensions, since :func:`torch.copysign`
             wants a tensor, and one on the CPU combines with any device.
-        used: whether a backward pass has asked for the feedback yet; the first layer's never does.
+        used: whether an input has needed an error yet, hence feedback; the first layer's never does.
         called: whether a forward pass has come by yet.
     """
 
@@ -110,7 +109,6 @@ class TransportSite(nn.Module):
 
     def feedback(self, weight: Tensor) -> Tensor:
         """B for W, as the backward pass uses it."""
-        self.used = True
         return self.rule.feedback(weight, self)
 
     def generator(self, device: torch.device) -> torch.Generator:
@@ -119,7 +117,10 @@ class TransportSite(nn.Module):
 
     def run(self, layer: nn.Module, x: Tensor) -> Tensor:
         """The layer's response, with the feedback weight in its input gradient."""
-        self.called = True
+        if not self.called:  # assigning to a module's attribute costs as much as a small layer
+            self.called = True
+        if x.requires_grad and not self.used:  # noted here: torch.compile cannot trace an assignment in a backward
+            self.used = True
         x = self.context.tapped(f"{self.name}.feedback", x, self.name, "upstream")
         return respond(layer, x, self.feedback)
 
@@ -128,8 +129,8 @@ def respond(layer: nn.Module, x: Tensor, feedback: asymmetric.Feedback) -> Tenso
     """The response of a linear or convolutional layer to ``x``, with asymmetric feedback."""
     weight, bias = layer.weight, layer.bias
     assert isinstance(weight, Tensor) and (bias is None or isinstance(bias, Tensor))
-    if torch.is_autocast_enabled(x.device.type):
-        # A custom function is opaque to autocast: cast as it would, where autograd sees the casts.
+    if torch.is_autocast_enabled(x.device.type) and x.dtype != torch.float64:
+        # A custom function is opaque to autocast: cast as it would (float64 never), where autograd sees the casts.
         dtype = torch.get_autocast_dtype(x.device.type)
         x, weight, bias = x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
     if not isinstance(layer, nn.modules.conv._ConvNd):
@@ -142,6 +143,8 @@ def respond(layer: nn.Module, x: Tensor, feedback: asymmetric.Feedback) -> Tenso
 
 def _padded(layer: nn.modules.conv._ConvNd, x: Tensor) -> tuple[Tensor, tuple[int, ...]]:
     """The input and the zero padding left for the operator; what the operator cannot pad is padded here."""
+    if layer.padding_mode == "zeros" and not isinstance(layer.padding, str):
+        return x, layer.padding
     ends = layer._reversed_padding_repeated_twice
     before, after = ends[-2::-2], ends[::-2]
     if layer.padding_mode == "zeros" and before == after:
@@ -175,18 +178,8 @@ class TransportLearner(Learner):
             output.register_hook(lambda error: self.wire("error", error, "teacher", "output"))
         loss.backward()
         if self.context.iteration == 0:
-            self._check_reached()
+            check_reached(self.coverage, self.rule)
         return Outcome(loss.detach(), output.detach() if isinstance(output, Tensor) else output)
-
-    def _check_reached(self) -> None:
-        for name, layer in self.coverage.layers.items():
-            site = layer.__dict__.get(SITE)
-            if site is not None and not site.called and layer.get_parameter("weight").grad is not None:
-                raise CoverageError(
-                    f"{self.rule.name}: the weight of {name!r} got a gradient, but the layer's forward was never "
-                    "called: the model uses the weight in a function of its own, which the rule does not see. "
-                    f"Call the layer instead, or leave {name!r} out with requires_grad_(False)."
-                )
 
     def after_step(self) -> None:
         """Let the rule change its feedback weights."""

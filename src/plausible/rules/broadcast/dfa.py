@@ -1,4 +1,4 @@
-"""Direct feedback alignment: the output error goes straight to every layer, through fixed random matrices.
+"""Direct feedback alignment (DFA): the output error goes straight to every layer, through fixed random matrices.
 
 Equation:
     δ_l = (B_l e) ∘ φ′(a_l),    e = ∂L/∂a_L,    B_l fixed and random        (Nøkland 2016, eq. 7)

@@ -1,4 +1,4 @@
-"""Direct random target projection: the target itself, not the error, goes straight to every hidden layer.
+"""Direct random target projection (DRTP): the target itself, not the error, goes straight to every hidden layer.
 
 Equation:
     δ_l = (B_l y*) ∘ φ′(a_l),    y* the one-hot target        (Frenkel, Lefebvre & Bol 2021, eq. 3)

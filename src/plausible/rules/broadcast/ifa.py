@@ -1,4 +1,4 @@
-"""Indirect feedback alignment: the error goes to the first hidden layer alone, and on through the forward weights.
+"""Indirect feedback alignment (IFA): the error goes to the first hidden layer, and on through the forward weights.
 
 Equation:
     δ_1 = (B_1 e) ∘ φ′(a_1),    δ_l = (W_l δ_{l−1}) ∘ φ′(a_l)        (Nøkland 2016, eq. 9)
@@ -8,8 +8,8 @@ What travels:
     forward path, as a small change of its activity would.
 
 Departures:
-    W_l δ_{l−1} is the tangent of a_l (forward-mode differentiation from B_1 e at a_1), which says what the rule means on
-    nets with branches and normalisation too. Where a block pools, the tangent is averaged to the size of the block's
+    W_l δ_{l−1} is the tangent of a_l (forward-mode differentiation from B_1 e at a_1), which says what the rule means
+    on nets with branches and normalisation too. Where a block pools, the tangent is averaged to the size of the block's
     end; the paper has no such layers. B_1 as in dfa. The tangent costs one more forward pass.
 
 Reference: nokland2016
@@ -63,6 +63,11 @@ class IndirectFeedbackAlignment(BroadcastRule):
         if not roots:
             return []
         first = roots[0]
+        if not first.before:
+            raise ConfigurationError(
+                f"ifa: the first block, in front of {first.site.name!r}, has no linear or convolutional layer to send "
+                "the error to. Freeze what it has (an embedding?) with requires_grad_(False), or use dfa."
+            )
         pushed = first.site.project(message, first.site.get_buffer("B"), first.response)
         tangents = {first.before: pushed}
 

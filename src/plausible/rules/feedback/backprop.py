@@ -1,4 +1,4 @@
-"""Back-propagation: the gradient of the loss, the standard that every other rule is measured against.
+"""Back-propagation (BP): the gradient of the loss, the standard that every other rule is measured against.
 
 Equation:
     δ_l = (W_{l+1}ᵀ δ_{l+1}) ∘ φ′(a_l),    ∂L/∂W_l = δ_l h_{l−1}ᵀ        (Rumelhart et al. 1986, eqs. 4–6)

@@ -1,4 +1,4 @@
-"""Sign symmetry with batch-wise random magnitude (brSF): current signs on magnitudes drawn for every mini-batch.
+"""Sign symmetry, redrawn magnitudes (brSF): current signs on random magnitudes, drawn for every mini-batch.
 
 Equation:
     B_l = M_lᵀ ∘ sign(W_lᵀ), M ≥ 0 drawn anew for each mini-batch        (Liao et al. 2016)

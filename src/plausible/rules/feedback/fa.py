@@ -1,4 +1,4 @@
-"""Feedback alignment: the error goes back through fixed random weights, and the forward weights align to them.
+"""Feedback alignment (FA): the error goes back through fixed random weights, and the forward weights align to them.
 
 Equation:
     δ_l = (B_{l+1} δ_{l+1}) ∘ φ′(a_l),    B fixed and random        (Lillicrap et al. 2016, eq. 3)

@@ -1,4 +1,4 @@
-"""Sign symmetry with fixed random magnitude (frSF): current signs on magnitudes drawn once.
+"""Sign symmetry, fixed magnitudes (frSF): current signs on random magnitudes that are drawn once.
 
 Equation:
     B_l = M_lᵀ ∘ sign(W_lᵀ), M ≥ 0 fixed        (Liao et al. 2016; Xiao et al. 2018)

@@ -1,4 +1,4 @@
-"""Sham feedback: the feedback weight is the forward weight, through all the plumbing of the other rules.
+"""Sham feedback (Sham): the feedback weight is the forward weight, through all the plumbing of the other rules.
 
 Equation:
     B_l = W_lᵀ, hence back-propagation, to rounding.
@@ -28,6 +28,7 @@ class Sham(TransportRule):
     """B = W."""
 
     name = "sham"
+    control = "must equal back-propagation"
     claims = Claims(
         reads="error",
         forward_weights="full",
@@ -37,6 +38,7 @@ class Sham(TransportRule):
         additive=True,
         paper="xiao2018",
     )
+    scale: float = 1.0  # has no say, so tuning is not to search it
 
     def feedback(self, weight: Tensor, state: TransportSite) -> Tensor:
         """The weight itself; ``scale`` and ``per_layer`` have no say, as nothing is drawn."""

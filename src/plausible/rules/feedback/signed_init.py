@@ -1,4 +1,4 @@
-"""Feedback alignment with signed initialisation: fixed feedback that has the forward weights' signs at the start.
+"""Signed initialisation: fixed feedback that has the signs the forward weights had at the start.
 
 Equation:
     B_l = s_l · sign(W_lᵀ at initialisation), fixed        (Xiao et al. 2018)

@@ -1,4 +1,4 @@
-"""Sign symmetry with uniform magnitude (uSF): the feedback weights have the signs of the forward weights, now.
+"""Sign symmetry (uSF): the feedback weights have the current signs of the forward weights, in one magnitude per layer.
 
 Equation:
     B_l = s_l · sign(W_lᵀ), from the current weights at every step        (Xiao et al. 2018; Liao et al. 2016)

@@ -1,4 +1,4 @@
-"""Frozen hidden layers: the output layer learns on the features that initialisation gave, the control to beat.
+"""Frozen hidden layers (Frozen): the output layer learns on the features that initialisation gave, and only it.
 
 Equation:
     ΔW_L = −η e h_{L−1}ᵀ,    ΔW_l = 0 for every l < L
@@ -37,6 +37,7 @@ class Frozen(BroadcastRule):
     """Nothing is taught but the output layer."""
 
     name = "frozen"
+    control = "only the output layer learns"
     claims = Claims(
         reads="error",
         forward_weights="none",
@@ -46,6 +47,7 @@ class Frozen(BroadcastRule):
         additive=True,
         paper="jaeger2001",
     )
+    scale: float = 1.0  # has no say, so tuning is not to search it
     needs_example: ClassVar[bool] = False
 
     def cuts(self, coverage: Coverage) -> dict[str, nn.Module]:
