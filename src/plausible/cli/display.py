@@ -1,0 +1,81 @@
+"""What is shown while a command works: a live picture on a terminal, plain lines elsewhere, nothing when quiet."""
+
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from plausible.cli import lines, live
+from plausible.compare.comparison import Comparison
+from plausible.compare.execute import Ended
+from plausible.compare.settings import Tuned
+from plausible.compare.tune import Tuning
+from plausible.report.names import duration, percent
+from plausible.train import Run
+
+Shown = AbstractContextManager[Callable[[Any], None]]
+
+
+def _ignore(_event: Any) -> None:
+    pass
+
+
+def comparing(comparison: Comparison, note: str, *, quiet: bool) -> Shown:
+    """Shows a comparison; call it with the events of :func:`plausible.compare.execute.compare`."""
+    if quiet:
+        return nullcontext(_ignore)
+    return (live.Board if sys.stdout.isatty() else lines.Comparing)(comparison, note)
+
+
+def training(run: Run, *, quiet: bool) -> Shown:
+    """Shows one run; call it with the events of :func:`plausible.train.train`."""
+    if quiet:
+        return nullcontext(_ignore)
+    return (live.Training if sys.stdout.isatty() else lines.Training)(run)
+
+
+def tuning(what: Tuning, *, quiet: bool) -> Shown:
+    """Shows a study; call it with the events of :func:`plausible.compare.tune.tune`."""
+    if quiet:
+        return nullcontext(_ignore)
+    return (live.Tuning if sys.stdout.isatty() else lines.Tuning)(what)
+
+
+def outcome(comparison: Comparison, ended: Sequence[Ended], page: Path, seconds: float) -> None:
+    """The final table of a comparison, and where its report is."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("rule")
+    table.add_column("test accuracy", justify="right")
+    table.add_column("± sd", justify="right")
+    table.add_column("seeds", justify="right")
+    for contender in comparison.contenders:
+        mine = [end.result.test_accuracy for end in ended if end.label == contender.label and end.result]
+        values = [value for value in mine if value is not None]
+        table.add_row(
+            contender.label,
+            percent(fmean(values)) if values else "–",
+            percent(stdev(values)) if len(values) > 1 else "–",
+            f"{len(values)}/{len(comparison.seeds)}",
+        )
+    typer.echo()
+    Console(soft_wrap=True).print(table)
+    typer.echo(f"\n{duration(round(seconds))}. Report: {page}")
+
+
+def settings(found: Tuned, path: Path) -> None:
+    """The table of what a study found, and where it is."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("rule", "learning rate", "options", "validation accuracy"):
+        table.add_column(name, justify="left" if name in ("rule", "options") else "right")
+    for rule, best in found.rules.items():
+        options = ", ".join(f"{name} = {value:.3g}" for name, value in best.rule_options.items())
+        table.add_row(rule, f"{best.lr:.2e}", options, percent(best.validation_accuracy))
+    typer.echo()
+    Console(soft_wrap=True).print(table)
+    typer.echo(f"\nBest of {found.trials} trials for each rule: {path}")

@@ -1,0 +1,76 @@
+"""``plausible train``: one run."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from plausible.cli import options
+from plausible.cli.options import EXPERIMENT, WHERE
+
+
+def train(
+    rule: Annotated[
+        str | None,
+        typer.Option(help="Learning rule, with options if you like: fa:scale=2.", rich_help_panel=EXPERIMENT),
+    ] = None,
+    data: Annotated[str | None, options.DATA] = None,
+    model: Annotated[str | None, options.MODEL] = None,
+    seed: Annotated[int | None, typer.Option(help="Of all that is random.", rich_help_panel=EXPERIMENT)] = None,
+    epochs: options.Epochs = None,
+    batch_size: options.BatchSize = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate.", rich_help_panel=EXPERIMENT)] = None,
+    optimizer: options.Optimizer = None,
+    settings: options.Set = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="A run as .toml or .json, such as the run.json of another one; the command line wins.",
+            rich_help_panel=WHERE,
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Directory of the run.", show_default="plausible-runs/…", rich_help_panel=WHERE)
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option(help="Go on from what the directory holds of this run.", rich_help_panel=WHERE)
+    ] = True,
+    root: options.Root = None,
+    download: options.Download = False,
+    device: options.Device = None,
+    quiet: options.Quiet = False,
+    as_json: options.Json = False,
+) -> None:
+    """Train one run. What was interrupted goes on when the same command is given again."""
+    import plausible.train
+    from plausible.cli import display
+    from plausible.compare.comparison import Contender
+    from plausible.compare.settings import stem
+    from plausible.report.names import percent
+    from plausible.train import Run
+
+    given = {
+        "data": data,
+        "model": model,
+        "seed": seed,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "lr": lr,
+        "optimizer": optimizer,
+        "device": device,
+    }
+    run = (Run.read(config) if config else Run()).replace(**{k: v for k, v in given.items() if v is not None})
+    own = {"rule_options": run.rule_options}
+    entry = Contender.parse(rule) if rule else Contender(label=run.rule, rule=run.rule, overrides=own)
+    run, (entry,) = options.assign(run, [entry], options.assignments(settings))
+    run = entry.applied(run.replace(rule=entry.rule, rule_options={}))
+    directory = out or Path("plausible-runs") / f"{stem(run.data, run.model)}-{run.rule}-{run.id}"
+    with display.training(run, quiet=quiet or as_json) as on_event:
+        result = plausible.train.train(run, directory, root=root, download=download, resume=resume, on_event=on_event)
+    if as_json:
+        typer.echo(result.to_json(), nl=False)
+    elif quiet:
+        typer.echo(directory)
+    else:
+        typer.echo(f"Test accuracy {percent(result.test_accuracy or 0.0)}. Everything is in {directory}")

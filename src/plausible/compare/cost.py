@@ -1,0 +1,169 @@
+"""What one learning step costs, in time and memory, beside plain back-propagation.
+
+Time: the rule and back-propagation take turns in one process, after a warm-up, on the same batch; the answer is the
+median of the ratios of neighbouring turns, and their quartiles. Whatever disturbs the machine disturbs both.
+Back-propagation measured so against itself shows how good that is. A step is the gradients set to None,
+``learner.learn`` and ``optimizer.step``.
+
+Memory: what lies there between steps (parameters, buffers, feedback, the optimiser's state) and the most that a step
+adds to it. On the CPU that is counted over the storages that torch's operations return, and therefore exact and free
+of noise, but blind to scratch memory inside an operation; on CUDA it is the allocator's peak.
+"""
+
+import statistics
+import time
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from plausible.train import Run
+from plausible.train.runtime import autocast, device_of, prepared
+from plausible.train.session import Session, assemble
+
+TURN_SECONDS = 0.004
+"""A turn takes as many steps as fill this time, so that the grain of the clock does not matter."""
+
+LEAST_TURNS = 8
+WARM_UP = 3
+
+Step = Callable[[], None]
+
+
+def measure(run: Run, *, root: str | Path | None = None, seconds: float = 0.6) -> dict[str, float]:
+    """The cost of one step of ``run``, beside back-propagation with the same settings on the same batch.
+
+    Args:
+        run: what to measure.
+        root: where the data lie; see :func:`plausible.data.load`.
+        seconds: about how long the turns may take; there are always a few.
+
+    Returns:
+        ``time_ratio`` (median), ``time_low`` and ``time_high`` (quartiles) to back-propagation's time;
+        ``seconds_per_step``; ``memory_ratio`` to back-propagation's peak, ``memory_bytes`` at the peak, and of these
+        ``feedback_bytes``, what the rule itself keeps between steps.
+
+    Raises:
+        PlausibleError: the run cannot be assembled.
+    """
+    device = device_of(run)
+    with prepared(run, device):
+        mine = assemble(run, device, root=root)
+        plain = assemble(run.replace(rule="backprop", rule_options={}), device, root=root)
+        steps = _step(mine), _step(plain)
+        per_step, ratios = _take_turns(*steps, seconds)
+        peak, peak_plain = _peak(mine, steps[0]), _peak(plain, steps[1])
+    low, middle, high = statistics.quantiles(ratios, n=4)
+    feedback = (value for name, value in mine.learner.state_dict().items() if not name.startswith("model."))
+    return {
+        "time_ratio": middle,
+        "time_low": low,
+        "time_high": high,
+        "seconds_per_step": per_step,
+        "memory_ratio": peak / peak_plain,
+        "memory_bytes": peak,
+        "feedback_bytes": _bytes(feedback),
+    }
+
+
+def _step(session: Session) -> Step:
+    """One whole step on the first batch, as training does it."""
+    learner, optimizer = session.learner, session.optimizer
+    x, y = next(session.train.epoch())
+
+    def step() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        with autocast(session.run, session.device):
+            learner.learn(x, y)
+        optimizer.step()
+
+    return step
+
+
+def _take_turns(mine: Step, theirs: Step, seconds: float) -> tuple[float, list[float]]:
+    """(median seconds of my step, the ratio of my time to theirs in each pair of turns)."""
+    for step in (mine, theirs):
+        _timed(step, WARM_UP)
+    count = max(1, round(TURN_SECONDS / _timed(theirs, 1)))
+    turns: list[tuple[float, float]] = []
+    end = time.perf_counter() + seconds
+    while len(turns) < LEAST_TURNS or time.perf_counter() < end:
+        # Who goes first alternates: the second finds warmer caches.
+        if len(turns) % 2:
+            a = _timed(mine, count)
+            b = _timed(theirs, count)
+        else:
+            b = _timed(theirs, count)
+            a = _timed(mine, count)
+        turns.append((a, b))
+    return statistics.median(a for a, _ in turns), [a / b for a, b in turns]
+
+
+def _timed(step: Step, count: int) -> float:
+    """Seconds per step."""
+    _synchronise()
+    start = time.perf_counter()
+    for _ in range(count):
+        step()
+    _synchronise()
+    return (time.perf_counter() - start) / count
+
+
+def _synchronise() -> None:
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+
+
+def _peak(session: Session, step: Step) -> int:
+    """Bytes that lie there between steps, and the most that a step adds to them."""
+    session.optimizer.zero_grad(set_to_none=True)
+    state = [*session.learner.parameters(), *session.learner.buffers(), *tree_leaves(session.optimizer.state_dict())]
+    resting = _bytes(state)
+    if session.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(session.device)
+        before = torch.cuda.memory_allocated(session.device)
+        step()
+        return resting + torch.cuda.max_memory_allocated(session.device) - before
+    with _Allocations() as allocations:
+        step()
+    return resting + allocations.peak
+
+
+class _Allocations(TorchDispatchMode):
+    """Counts the bytes of the storages that operations bring forth, for as long as each lives.
+
+    A storage that an operation returns and was not given is new; a view's and an in-place result's are not.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.peak = 0
+        self._alive: dict[int, int] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = {id(storage) for storage in _storages((args, kwargs))}
+        result = func(*args, **(kwargs or {}))
+        for storage in _storages(result):
+            if id(storage) not in given and id(storage) not in self._alive:
+                self._alive[id(storage)] = storage.nbytes()
+                self.now += storage.nbytes()
+                weakref.finalize(storage, self._freed, id(storage))
+        self.peak = max(self.peak, self.now)
+        return result
+
+    def _freed(self, key: int) -> None:
+        self.now -= self._alive.pop(key)
+
+
+def _storages(tree: Any) -> Iterator[torch.UntypedStorage]:
+    return (leaf.untyped_storage() for leaf in tree_leaves(tree) if isinstance(leaf, Tensor))
+
+
+def _bytes(values: Iterable[Any]) -> int:
+    """Bytes of the tensors among the values; what several share is counted once."""
+    return sum({storage.data_ptr(): storage.nbytes() for storage in _storages(list(values))}.values())
