@@ -22,7 +22,20 @@ _HOME = {
     "Run": "plausible.train",
 }
 
-__all__ = ["__version__", *_HOME]  # noqa: PLE0604
+__all__ = [
+    "Claims",
+    "Learner",
+    "Outcome",
+    "PlausibleError",
+    "PlausibleWarning",
+    "Rule",
+    "Run",
+    "Tunable",
+    "__version__",
+    "alignment",
+    "bind",
+    "release",
+]
 
 
 def __getattr__(name: str) -> Any:

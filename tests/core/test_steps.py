@@ -229,3 +229,34 @@ def test_batch_manhattan_comes_before_the_feedbacks_copy():
     optimizer.step()
     moved = learner.state_dict()["feedback.2.B"] - B
     torch.testing.assert_close(moved.abs(), torch.full_like(moved, 0.1), rtol=0, atol=1e-8)
+
+
+def test_a_released_learner_refuses_to_learn_and_leaves_the_optimizer_as_it_found_it():
+    model = nn.Sequential(nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 3))
+    optimizer = torch.optim.AdamW(model.named_parameters(), lr=0.1, weight_decay=0.1)
+    before = [list(map(id, group["params"])) for group in optimizer.param_groups]
+    names = [list(group["param_names"]) for group in optimizer.param_groups]
+    learner = plausible.bind(model, "kolen-pollack", nn.MSELoss(), optimizer=optimizer)
+    joined = optimizer.param_groups[0]
+    assert len(joined["params"]) == len(joined["param_names"]) == len(before[0]) + 2
+    plausible.release(learner)
+    assert [list(map(id, group["params"])) for group in optimizer.param_groups] == before
+    assert [list(group["param_names"]) for group in optimizer.param_groups] == names
+    with pytest.raises(plausible.PlausibleError, match="released"):
+        learner.learn(torch.randn(2, 5), torch.randn(2, 3))
+
+
+def test_the_mirror_phase_is_counted_in_optimizer_steps_not_in_calls_of_learn():
+    model = nn.Sequential(nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 3))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    rule = registry.make("weight-mirror", mirror_every=2, warmup=0)
+    learner = plausible.bind(model, rule, nn.MSELoss(), optimizer=optimizer)
+    B = learner.feedback["2"].get_buffer("B")
+    changed = []
+    for _ in range(4):
+        was = B.clone()
+        for _ in range(2):  # accumulation
+            learner.learn(torch.randn(2, 5), torch.randn(2, 3))
+        optimizer.step()
+        changed.append(not torch.equal(B, was))
+    assert changed == [False, True, False, True]

@@ -16,10 +16,12 @@ class Context:
     Attributes:
         tap: sees, and may replace, every teaching message; None in ordinary learning, which then pays nothing.
         iteration: number of calls of :meth:`Learner.learn` so far; seeds what a rule redraws.
+        step: number of optimiser steps so far.
     """
 
     tap: Tap | None = None
     iteration: int = 0
+    step: int = 0
 
     def wire(self, name: str, message: Tensor, source: str, target: str) -> Tensor:
         """Deliver ``message``: unchanged, unless somebody taps the wire."""

@@ -37,6 +37,8 @@ class Learner(nn.Module, abc.ABC):
         self.loss = loss
         self.context = Context()
         self._handles: list[Any] = []
+        self._joined: list[tuple[dict[str, Any], dict[str, Any]]] = []
+        self._released = False
         self._signs: list[tuple[nn.Parameter, Tensor]] = []
 
     def forward(self, x: Inputs) -> Any:
@@ -52,7 +54,14 @@ class Learner(nn.Module, abc.ABC):
 
         It adds, as ``backward`` does: zero the gradients between steps. A parameter that the rule does not
         teach keeps ``grad = None``. The rule's state persists from call to call.
+
+        Raises:
+            ConfigurationError: the learner has been released.
         """
+        if self._released:
+            raise ConfigurationError(
+                f"This {self.rule.name} learner has been released, so it would back-propagate. Bind the model again."
+            )
         outcome = self._learn(x, y)
         self.context.iteration += 1
         return outcome
@@ -84,11 +93,13 @@ class Learner(nn.Module, abc.ABC):
                 barely = torch.where(negative, -_BARELY, _BARELY).to(p.dtype)
                 p.copy_(torch.where(torch.signbit(p) == negative, p, barely))
         self._signs = []
+        self.context.step += 1
 
     def param_groups(self) -> list[dict[str, Any]]:
         """What else is trained besides the model, as groups for an optimiser.
 
-        A group may say under ``"like"`` which of the model's parameters it must be stepped with.
+        A group may say under ``"like"`` which of the model's parameters it must be stepped with; it then gives
+        the names of its own under ``"param_names"``.
         """
         return []
 
@@ -117,7 +128,9 @@ class Learner(nn.Module, abc.ABC):
             if like is None:
                 optimizer.add_param_group(group)
             elif home is not None:
-                home["params"].extend(group["params"])
+                for key in {"params", "param_names"} & home.keys():
+                    home[key] = [*home[key], *group[key]]
+                self._joined.append((home, group))
         self._handles += [
             optimizer.register_step_pre_hook(lambda *_: self.before_step()),
             optimizer.register_step_post_hook(lambda *_: self.after_step()),
@@ -127,21 +140,25 @@ class Learner(nn.Module, abc.ABC):
         """Take the rule off the model and its hooks off the optimiser; return the plain model."""
         for handle in self._handles:
             handle.remove()
-        self._handles = []
+        for home, group in self._joined:
+            for key in {"params", "param_names"} & home.keys():
+                mine = {id(member) for member in group[key]}
+                home[key] = [member for member in home[key] if id(member) not in mine]
+        self._handles, self._joined, self._released = [], [], True
         detach(self.model)
         return self.model
 
     def get_extra_state(self) -> dict[str, int]:
         """The learner's clock, which a resumed run must not lose."""
-        return {"iteration": self.context.iteration}
+        return {"iteration": self.context.iteration, "step": self.context.step}
 
     def set_extra_state(self, state: dict[str, int]) -> None:
         """Restore the clock."""
-        self.context.iteration = state["iteration"]
+        self.context.iteration, self.context.step = state["iteration"], state["step"]
 
     def __getstate__(self) -> dict[str, Any]:
         # Neither a copy nor a pickle is hooked to the optimiser of the original.
-        return {**self.__dict__, "_handles": []}
+        return {**self.__dict__, "_handles": [], "_joined": []}
 
     def _taught(self) -> Iterator[nn.Parameter]:
         return (p for p in self.model.parameters() if p.grad is not None)

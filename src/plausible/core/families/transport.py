@@ -196,7 +196,9 @@ class TransportLearner(Learner):
             "covered": [n for n in names if n not in last],
             "exact": self.coverage.exact,
             "backprop": last + self.coverage.passed,
-            "note": "Normalisation layers keep their exact gradient, as in the paper." if self.coverage.exact else "",
+            "note": "Normalisation layers and embeddings keep their exact gradient, as in the paper."
+            if self.coverage.exact
+            else "",
         }
 
     def feedback_weights(self) -> dict[str, tuple[Tensor, Tensor]]:

@@ -8,7 +8,8 @@ What travels:
 
 Departures:
     M has the distribution of frsf (Xiao et al. 2018). It is drawn in the backward pass from a stream that the
-    iteration and the layer's name seed, so nothing is stored, evaluation draws nothing, and a resumed run repeats.
+    iteration and the layer's name seed, so nothing is stored, evaluation draws nothing, and a resumed run repeats. The
+    stream is that of the weight's device and dtype.
 
 Reference: liao2016
 """

@@ -85,7 +85,12 @@ class KolenPollackLearner(TransportLearner):
     def param_groups(self) -> list[dict[str, Any]]:
         """Each B, to be stepped like its W."""
         return [
-            {"params": [site.get_parameter("B")], "like": layer.get_parameter("weight")} for site, layer in self.sites()
+            {
+                "params": [site.get_parameter("B")],
+                "param_names": [f"feedback.{site.name}.B"],
+                "like": layer.get_parameter("weight"),
+            }
+            for site, layer in self.sites()
         ]
 
     def hook(self, optimizer: Optimizer) -> None:

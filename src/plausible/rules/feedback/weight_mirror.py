@@ -55,7 +55,7 @@ class WeightMirror(TransportRule):
         mirror_rate: the norm of one mirror step, as a fraction of ‖B‖; its inverse is the number of mirror steps
             over which B averages.
         mirror_batch: number of noise patterns in a mirror step.
-        mirror_every: learning steps from one mirror phase to the next.
+        mirror_every: optimiser steps from one mirror phase to the next.
         mirror_steps: mirror steps in one phase.
         warmup: mirror steps before the first learning step.
     """
@@ -110,7 +110,7 @@ class WeightMirror(TransportRule):
 
     def adapt(self, layer: nn.Module, state: TransportSite) -> None:
         """The mirror phase, when it is due."""
-        if state.context.iteration % self.mirror_every == 0:
+        if state.context.step % self.mirror_every == 0:
             draw = state.generator(torch.device("cpu"))
             for _ in range(self.mirror_steps):
                 self.mirror(layer, state, draw)
