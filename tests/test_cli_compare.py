@@ -1,6 +1,7 @@
 """`plausible compare` and `plausible train` from end to end, small."""
 
 import contextlib
+import io
 import json
 import os
 import re
@@ -151,7 +152,7 @@ EPOCH = {"kind": "epoch", "epoch": 1, "train_loss": 0.25, "validation_accuracy":
 
 
 def drawn(picture):
-    console = Console(width=90, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
+    console = Console(width=90, record=True, file=io.StringIO())
     console.print(picture)
     return console.export_text()
 
