@@ -1,6 +1,6 @@
 """Xiao's ablation: what it brings a rule when the error leaves the output layer through its own weight.
 
-    python results/ablation.py results/fashion-mnist-small-conv
+python results/ablation.py results/fashion-mnist-small-conv
 """
 
 import csv

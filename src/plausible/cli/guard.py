@@ -55,15 +55,14 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
 
 def _explained(error: BaseException) -> tuple[str, int]:
     """What to tell the reader, and the exit status."""
-    from plausible.core.errors import PlausibleError  # imports torch, which an error need not wait for twice
-    from plausible.train import Interrupted
-
-    if isinstance(error, Interrupted):
-        return str(error), error.exit_status
-    if isinstance(error, PlausibleError):
-        return str(error), 1
     if isinstance(error, KeyboardInterrupt):
         return str(error) or "Interrupted.", INTERRUPTED
+    # Who has raised one of ours has imported it. Nothing is imported here, for importing torch may be what failed.
+    ours, training = sys.modules.get("plausible.core.errors"), sys.modules.get("plausible.train.interruption")
+    if training and isinstance(error, training.Interrupted):
+        return str(error), error.exit_status
+    if ours and isinstance(error, ours.PlausibleError):
+        return str(error), 1
     if isinstance(error, MemoryError):
         return "There is not enough memory. Try a smaller --batch-size or model, or fewer --jobs.", 1
     if isinstance(error, OSError):

@@ -57,7 +57,8 @@ def processors() -> int:
 
 def _serve(pipe: Connection, preload: str) -> None:
     """The life of a worker: tasks in, messages out, until the pipe closes."""
-    # Ctrl-C reaches the whole process group; only the parent acts on it, and then ends the workers.
+    # Ctrl-C reaches the whole process group; only the parent acts on it, and then ends the workers. (Before this line
+    # it is held back; see _no_interrupt.)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):  # the parent is gone
         if preload:
@@ -75,6 +76,19 @@ def _serve(pipe: Connection, preload: str) -> None:
             pipe.send(answer)
 
 
+@contextlib.contextmanager
+def _no_interrupt() -> Iterator[None]:
+    """Hold Ctrl-C back: a process started meanwhile never sees it, and this one does at the end of the block."""
+    if sys.platform == "win32":
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 class _Worker:
     """One process and the pipe to it."""
 
@@ -82,7 +96,8 @@ class _Worker:
         context = multiprocessing.get_context("spawn")  # a forked CUDA context or OpenMP pool does not work
         self.pipe, theirs = context.Pipe()
         self.process: BaseProcess = context.Process(target=_serve, args=(theirs, preload), daemon=True)
-        self.process.start()
+        with _no_interrupt():
+            self.process.start()
         theirs.close()  # so that its death closes the pipe
         self.key: Hashable | None = None
 

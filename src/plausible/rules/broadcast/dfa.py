@@ -14,7 +14,7 @@ Departures:
 Reference: nokland2016
 
 @inproceedings{nokland2016,
-  author    = {N{\\o}kland, Arild},
+  author    = {Nøkland, Arild},
   title     = {Direct feedback alignment provides learning in deep neural networks},
   booktitle = {Advances in Neural Information Processing Systems},
   volume    = {29},
