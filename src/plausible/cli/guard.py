@@ -60,7 +60,7 @@ def _explained(error: BaseException) -> tuple[str, int]:
     # Who has raised one of ours has imported it. Nothing is imported here, for importing torch may be what failed.
     ours, training = sys.modules.get("plausible.core.errors"), sys.modules.get("plausible.train.interruption")
     if training and isinstance(error, training.Interrupted):
-        return str(error), error.exit_status
+        return str(error), error.exit_status  # pyright: ignore[reportAttributeAccessIssue]
     if ours and isinstance(error, ours.PlausibleError):
         return str(error), 1
     if isinstance(error, MemoryError):
