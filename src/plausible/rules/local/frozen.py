@@ -21,14 +21,15 @@ Reference: jaeger2001
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from plausible.core.coverage import Coverage
-from plausible.core.families.broadcast import BroadcastRule, CutSite
+from plausible.core.attach import refuse_if_bound
+from plausible.core.coverage import Coverage, survey
+from plausible.core.families.broadcast import BroadcastLearner, BroadcastRule, CutSite
 from plausible.core.registry import register
-from plausible.core.rule import Claims
+from plausible.core.rule import Claims, Inputs, Loss
 
 
 @register
@@ -50,6 +51,11 @@ class Frozen(BroadcastRule):
     scale: float = 1.0  # has no say, so tuning is not to search it
     needs_example: ClassVar[bool] = False
 
+    def bind(self, model: nn.Module, loss: Loss, example: Inputs | None = None) -> "FrozenLearner":
+        """Bind to ``model`` in place. An example is not needed."""
+        refuse_if_bound(model)
+        return FrozenLearner(model, self, loss, survey(model, self, self.uncovered))
+
     def cuts(self, coverage: Coverage) -> dict[str, nn.Module]:
         """One cut, in front of the output layer."""
         return dict([list(coverage.layers.items())[-1]])
@@ -57,3 +63,11 @@ class Frozen(BroadcastRule):
     def teach(self, error: Tensor, state: CutSite, like: Tensor) -> None:
         """Hidden layers are taught nothing."""
         return
+
+
+class FrozenLearner(BroadcastLearner):
+    """Learns behind the only cut."""
+
+    def report(self) -> dict[str, Any]:
+        """The output layer, and nothing else."""
+        return {**super().report(), "exact": [], "backprop": [], "note": "Hidden layers are not taught."}
