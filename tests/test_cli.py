@@ -125,6 +125,17 @@ def test_what_nobody_foresaw_is_a_paragraph_too(run, monkeypatch, error, said, s
     assert said in fails(run("rules", "fa"), status)
 
 
+def test_an_interrupted_import_of_torch_is_not_tried_again():
+    code = (
+        "import sys\nfrom plausible.cli.guard import guarded\n"
+        "def command(): raise KeyboardInterrupt\n"
+        "try: guarded(command)()\n"
+        "except Exception as end: print(end.exit_code, 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("130 False\n", "Error: Interrupted.\n")
+
+
 def test_a_closed_pipe_is_silent():
     code = "from plausible.cli import main; main()"
     writer = subprocess.Popen(

@@ -80,3 +80,11 @@ def test_shipped_settings_make_valid_runs_and_bring_their_trials(name):
         trials = [dict(zip(rows[0], row, strict=True)) for row in rows[1:] if row[0] == rule]
         assert len(trials) == found.trials
         assert max(float(t["validation_accuracy"] or 0) for t in trials) == setting.validation_accuracy
+
+
+def test_a_control_runs_with_the_settings_of_what_it_controls():
+    for pair in (("digits", "mlp"), ("fashion-mnist", "small-conv"), ("fashion-mnist", "mlp")):
+        found = tuned(*pair)
+        assert found is not None
+        assert found.overrides("sham") == found.rules["backprop"].overrides
+        assert found.overrides("fa") == found.rules["fa"].overrides

@@ -1,6 +1,8 @@
 import os
 import signal
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -54,3 +56,15 @@ def test_leaving_the_pool_ends_the_workers():
         raise KeyboardInterrupt
     with pytest.raises(ProcessLookupError):
         os.kill(process, 0)
+
+
+def blocked(_task, _emit):
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return bool(int(status["SigBlk"], 16) & 1 << (signal.SIGINT - 1))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_workers_are_deaf_to_ctrl_c_from_their_first_moment():
+    with Pool(3) as pool:
+        assert [end.value for end in pool.run(blocked, dict.fromkeys(range(9)))] == [True] * 9
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())  # and this process is not

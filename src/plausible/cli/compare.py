@@ -159,12 +159,13 @@ def _with_tuned(
             contenders,
             "The tuned settings that come with plausible are for other settings of the run: not used.",
         )
-    missing = [contender.rule for contender in contenders if contender.rule not in found.rules]
+    settings = [found.overrides(contender.rule) for contender in contenders]
+    missing = [contender.rule for contender, setting in zip(contenders, settings, strict=True) if setting is None]
     note = f"Tuned settings: {found.trials} trials for each rule"
     tuned: list[Contender] = []
-    for contender in contenders:
-        overrides = found.rules[contender.rule].overrides if contender.rule in found.rules else {}
-        tuned.append(contender.under({name: v for name, v in overrides.items() if not (keep_lr and name == "lr")}))
+    for contender, setting in zip(contenders, settings, strict=True):
+        kept = {name: v for name, v in (setting or {}).items() if not (keep_lr and name == "lr")}
+        tuned.append(contender.under(kept))
     return found, tuple(tuned), f"{note}, none for {', '.join(missing)}." if missing else f"{note}."
 
 

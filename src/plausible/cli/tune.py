@@ -78,7 +78,7 @@ def tune(
     directory = out or Path("plausible-runs") / f"tune-{stem(data, model)}"
     tuning = tuner.Tuning(
         base=base,
-        rules=tuple(options.listed(rules) if rules else registry.names()),
+        rules=tuple(options.listed(rules) if rules else (n for n in registry.names() if not registry.get(n).tuned_as)),
         trials=trials,
         epochs=trial_epochs or max(1, base.epochs // 2),
         storage=storage or str(directory / f"{stem(data, model)}.journal"),

@@ -13,6 +13,7 @@ from typing import Any, Self
 
 import tomli_w
 
+from plausible.core import registry
 from plausible.core.errors import ConfigurationError
 from plausible.train import Run
 
@@ -63,6 +64,11 @@ class Tuned:
         """Whether the settings were found for a run like this: same data, model, optimiser and batch size."""
         alike = ("data", "data_options", "model", "model_options", "optimizer", "batch_size")
         return all(getattr(run, name) == self.base[name] for name in alike)
+
+    def overrides(self, rule: str) -> dict[str, Any] | None:
+        """The fields of a run with ``rule`` as tuned (:attr:`Rule.tuned_as` says as what); None if it was not tuned."""
+        setting = self.rules.get(registry.get(rule).tuned_as or rule)
+        return setting and setting.overrides
 
     def to_toml(self) -> str:
         """The settings as a TOML document."""

@@ -85,6 +85,8 @@ class Rule(abc.ABC):
     claims: ClassVar[Claims]
     control: ClassVar[str] = ""
     """What it controls for, if the rule is there to be compared with and not to be recommended."""
+    tuned_as: ClassVar[str] = ""
+    """The rule whose tuned settings it runs with, if not its own: a control runs as what it controls."""
 
     seed: int = 0
     batch_manhattan: bool = False

@@ -29,6 +29,7 @@ class Sham(TransportRule):
 
     name = "sham"
     control = "must equal back-propagation"
+    tuned_as = "backprop"
     claims = Claims(
         reads="error",
         forward_weights="full",
