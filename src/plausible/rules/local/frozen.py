@@ -69,5 +69,5 @@ class FrozenLearner(BroadcastLearner):
     """Learns behind the only cut."""
 
     def report(self) -> dict[str, Any]:
-        """The output layer, and nothing else."""
-        return {**super().report(), "exact": [], "backprop": [], "note": "Hidden layers are not taught."}
+        """See :meth:`Learner.report`; the gradient of a normalisation layer that is not taught is not exact but absent."""
+        return {**super().report(), "exact": [], "note": "Hidden layers are not taught."}
