@@ -69,5 +69,5 @@ class FrozenLearner(BroadcastLearner):
     """Learns behind the only cut."""
 
     def report(self) -> dict[str, Any]:
-        """See :meth:`Learner.report`; the gradient of a normalisation layer that is not taught is not exact but absent."""
+        """See :meth:`Learner.report`; an untaught normalisation layer has no gradient that could be exact."""
         return {**super().report(), "exact": [], "note": "Hidden layers are not taught."}
