@@ -15,8 +15,8 @@ FOUND = Tuned(
     seed=0,
     base={k: v for k, v in Run(epochs=4).to_dict().items() if k not in ("rule", "rule_options", "lr", "seed", "clip")},
     rules={
-        "fa": Setting(lr=0.0123456789, rule_options={"scale": 0.5}, validation_accuracy=0.9),
-        "backprop": Setting(lr=0.1, rule_options={}, validation_accuracy=0.95),
+        "fa": Setting(lr=0.0123456789, weight_decay=0.2, rule_options={"scale": 0.5}, validation_accuracy=0.9),
+        "backprop": Setting(lr=0.1, weight_decay=0.0, rule_options={}, validation_accuracy=0.95),
     },
 )
 
@@ -26,8 +26,8 @@ def test_round_trip_through_toml():
 
 
 def test_settings_as_fields_of_a_run():
-    assert FOUND.rules["fa"].overrides == {"lr": 0.0123456789, "rule_options": {"scale": 0.5}}
-    assert FOUND.rules["backprop"].overrides == {"lr": 0.1}
+    assert FOUND.rules["fa"].overrides == {"lr": 0.0123456789, "weight_decay": 0.2, "rule_options": {"scale": 0.5}}
+    assert FOUND.rules["backprop"].overrides == {"lr": 0.1, "weight_decay": 0.0}
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ def test_the_first_trial_is_the_default_setting(tuning, tmp_path):
     assert tuner._prepare(tuning, "fa") == 3
     end = one_trial(tuning, "fa", tmp_path)
     trial = tuning.study("fa").trials[0]
-    assert trial.params == {"lr": 0.01, "scale": 1.0}
+    assert trial.params == {"lr": 0.01, "weight_decay": 0.01, "scale": 1.0}
     by_hand = train(BASE.replace(rule="fa", epochs=1, rule_options={"scale": 1.0}, probe_size=0), tmp_path / "run")
     assert end.value == trial.value == by_hand.validation_accuracy
     assert end.number == 0 and end.best == end.value
@@ -43,6 +43,7 @@ def test_the_budget_is_exact_and_the_ranges_are_kept(tuning, tmp_path):
     assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 3
     for trial in trials:
         assert 0.01 / 30 <= trial.params["lr"] <= 0.3
+        assert 0.01 / 30 <= trial.params["weight_decay"] <= 0.3
         assert 0.1 <= trial.params["scale"] <= 10
     assert len({trial.params["lr"] for trial in trials}) == 3
     assert tuner._prepare(tuning, "fa") == 0
@@ -67,6 +68,7 @@ def test_the_trial_of_a_dead_process_is_done_again(tuning, tmp_path):
     dead.join()
     trial = study.ask()
     trial.suggest_float("lr", 0.01 / 30, 0.3, log=True)
+    trial.suggest_float("weight_decay", 0.01 / 30, 0.3, log=True)
     trial.suggest_float("scale", 0.1, 10, log=True)
     trial.set_user_attr("process", f"{os.uname().nodename}:{dead.pid}")
     alive = study.ask()
@@ -85,6 +87,13 @@ def test_divergence_is_a_bad_value_and_not_an_error(tmp_path):
     assert one_trial(tuning, "backprop", tmp_path).value == 0.0
     with pytest.raises(ConfigurationError, match="smaller learning rate"):
         tuner._write(tuning, tmp_path, "")
+
+
+def test_a_decay_of_zero_stays_zero(tmp_path):
+    still = BASE.replace(weight_decay=0.0)
+    tuning = Tuning(base=still, rules=("backprop",), trials=1, epochs=1, storage=str(tmp_path / "s.journal"))
+    found = Tuned.from_toml(tune(tuning, tmp_path, jobs=1).read_text())
+    assert found.rules["backprop"].overrides == {"lr": 0.01, "weight_decay": 0.0}
 
 
 def test_pruning_stops_a_trial_below_the_median(tmp_path):
@@ -117,7 +126,7 @@ def test_two_processes_share_one_study(tuning, tmp_path):
         assert len(mine) == tuning.trials
         best = max(mine, key=lambda row: float(row["validation_accuracy"]))
         setting = found.rules[rule]
-        assert setting.lr == float(best["lr"])
+        assert setting.lr == float(best["lr"]) and setting.weight_decay == float(best["weight_decay"])
         assert setting.validation_accuracy == float(best["validation_accuracy"])
         assert dict(setting.rule_options) == ({"scale": float(best["scale"])} if rule == "fa" else {})
     assert found.command == "again" and found.trials == 3 and found.epochs == 1

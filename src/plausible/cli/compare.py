@@ -95,8 +95,10 @@ def compare(
     base = options.shipped_base(data, model, **flags)
     found = None if untuned else tuned(data, model)
     contenders = _contenders(rules or [RULES], last_layer)
-    base, contenders = options.assign(base, contenders, options.assignments(settings))
-    found, contenders, note = _with_tuned(found, base, contenders, keep_lr=lr is not None)
+    assigned = options.assignments(settings)
+    base, contenders = options.assign(base, contenders, assigned)
+    given = {name for name, _ in assigned} | ({"lr"} if lr is not None else set())
+    found, contenders, note = _with_tuned(found, base, contenders, given)
     comparison = Comparison(base=base, contenders=contenders, seeds=options.seeds_of(seeds), title=title)
     directory = out or Path("plausible-runs") / f"{stem(data, model)}-{comparison.id}"
     with display.comparing(comparison, note, quiet=quiet or as_json) as on_event:
@@ -148,9 +150,9 @@ def _contenders(rules: Sequence[str], last_layer: str | None) -> "tuple[Contende
 
 
 def _with_tuned(
-    found: "Tuned | None", base: "Run", contenders: "tuple[Contender, ...]", *, keep_lr: bool
+    found: "Tuned | None", base: "Run", contenders: "tuple[Contender, ...]", given: set[str]
 ) -> "tuple[Tuned | None, tuple[Contender, ...], str]":
-    """The settings if they were used, the contenders on top of them, and a note for the reader."""
+    """The settings if they were used, the contenders on top of them but for what was ``given``, and a note."""
     if found is None:
         return None, contenders, "Untuned: every rule has its default settings."
     if not found.applies(base):
@@ -164,7 +166,7 @@ def _with_tuned(
     note = f"Tuned settings: {found.trials} trials for each rule"
     tuned: list[Contender] = []
     for contender, setting in zip(contenders, settings, strict=True):
-        kept = {name: v for name, v in (setting or {}).items() if not (keep_lr and name == "lr")}
+        kept = {name: value for name, value in (setting or {}).items() if name not in given}
         tuned.append(contender.under(kept))
     return found, tuple(tuned), f"{note}, none for {', '.join(missing)}." if missing else f"{note}."
 

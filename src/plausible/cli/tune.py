@@ -27,7 +27,10 @@ def tune(
     batch_size: options.BatchSize = None,
     lr: Annotated[
         float | None,
-        typer.Option(help="Learning rate of the first trial, around which is searched.", rich_help_panel=EXPERIMENT),
+        typer.Option(
+            help="Learning rate of the first trial; so is weight_decay, with --set.",
+            rich_help_panel=EXPERIMENT,
+        ),
     ] = None,
     optimizer: options.Optimizer = None,
     settings: options.Set = None,

@@ -79,7 +79,8 @@ def _step(session: Session) -> Step:
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)
         with autocast(session.run, session.device):
-            learner.learn(x, y)
+            learner.reset()
+            learner.learn(x, learner.rule.teacher(y))
         optimizer.step()
 
     return step

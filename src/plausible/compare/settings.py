@@ -24,18 +24,21 @@ class Setting:
 
     Attributes:
         lr: learning rate.
+        weight_decay: weight decay; 0 where it was not searched.
         rule_options: options of the rule that were searched.
         validation_accuracy: that it reached, a fraction of 1. Being the best of several, it is biased upwards.
     """
 
     lr: float
+    weight_decay: float
     rule_options: Mapping[str, Any]
     validation_accuracy: float
 
     @property
     def overrides(self) -> dict[str, Any]:
         """The setting as fields of a :class:`~plausible.train.Run`."""
-        return {"lr": self.lr} | ({"rule_options": dict(self.rule_options)} if self.rule_options else {})
+        own = {"rule_options": dict(self.rule_options)} if self.rule_options else {}
+        return {"lr": self.lr, "weight_decay": self.weight_decay} | own
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,6 @@
-"""Tunes every rule with the same budget, on the validation split: its learning rate, and what it declares tunable.
+"""Tunes every rule with the same budget, on the validation split: learning rate, weight decay, what the rule lets tune.
+
+Decay is searched per rule since it means something else to each: Kolen and Pollack's needs it to align.
 
 One Optuna study per rule, all in one storage. The budget is a number of trials per rule, and it is the study's: however
 many processes or machines take part, now or after an interruption, a rule gets no more than its share. The first
@@ -30,7 +32,10 @@ from plausible.train import Event, Row, Run, train
 from plausible.train.files import make_directory, write_atomically
 
 SPAN = 30.0
-"""The learning rate is searched from the base's divided by this to the base's times this, on a logarithmic scale."""
+"""Each of :data:`SEARCHED` is tried from the base's divided by this to the base's times this, logarithmically."""
+
+SEARCHED = ("lr", "weight_decay")
+"""Fields of the run that are searched for every rule; one that the base has at 0 stays there."""
 
 _SPENT = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
 _OWN = ("rule", "rule_options", "lr", "seed", "device", "threads")  # what differs by rule, trial or machine
@@ -174,13 +179,17 @@ def _prepare(tuning: Tuning, rule: str) -> int:
     if not trials:
         default = registry.make(rule)
         study.enqueue_trial(
-            {"lr": tuning.base.lr} | {name: getattr(default, name) for name in default.tunables()}, skip_if_exists=True
+            _searched(tuning.base) | {name: getattr(default, name) for name in default.tunables()}, skip_if_exists=True
         )
     for trial in trials:
         if trial.state == TrialState.RUNNING and _dead(trial.user_attrs.get(_PROCESS)):
             study.tell(trial.number, state=TrialState.FAIL)
             study.enqueue_trial(trial.params)
     return tuning.trials - _spent(study.get_trials(deepcopy=False))
+
+
+def _searched(base: Run) -> dict[str, float]:
+    return {name: value for name in SEARCHED if (value := getattr(base, name))}
 
 
 def _spent(trials: list[FrozenTrial]) -> int:
@@ -236,13 +245,15 @@ def _work(task: _Task, emit: workers.Emit) -> TrialEnded | None:
 def _value(task: _Task, trial: Trial) -> float:
     """Validation accuracy at the end of a run with the trial's proposal; 0 if it diverges."""
     base = task.tuning.base
-    lr = trial.suggest_float("lr", base.lr / SPAN, base.lr * SPAN, log=True)
+    fields = {
+        name: trial.suggest_float(name, value / SPAN, value * SPAN, log=True) for name, value in _searched(base).items()
+    }
     options = {
         name: trial.suggest_float(name, tunable.low, tunable.high, log=tunable.log)
         for name, tunable in registry.get(task.rule).tunables().items()
     }
     run = base.replace(
-        rule=task.rule, rule_options=options, lr=lr, epochs=task.tuning.epochs, seed=task.tuning.seed, probe_size=0
+        rule=task.rule, rule_options=options, epochs=task.tuning.epochs, seed=task.tuning.seed, probe_size=0, **fields
     )
 
     def watch(event: Event) -> None:
@@ -273,8 +284,12 @@ def _write(tuning: Tuning, out: Path, command: str) -> Path:
                 f"{tuning.base.lr:g} (--lr)."
             )
         best = max(done, key=lambda trial: trial.value or 0.0)
-        options = {name: value for name, value in best.params.items() if name != "lr"}
-        settings[rule] = Setting(lr=best.params["lr"], rule_options=options, validation_accuracy=best.value or 0.0)
+        settings[rule] = Setting(
+            lr=best.params["lr"],
+            weight_decay=best.params.get("weight_decay", 0.0),
+            rule_options={name: value for name, value in best.params.items() if name not in SEARCHED},
+            validation_accuracy=best.value or 0.0,
+        )
         rows += [
             {
                 "rule": rule,

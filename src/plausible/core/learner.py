@@ -28,7 +28,10 @@ class Learner(nn.Module, abc.ABC):
         rule: the rule's hyper-parameters.
         loss: maps (output, teacher) to a scalar.
         context: the wires and the clock that the learner shares with its sites.
+        time_axis: the dimension of the inputs along which time runs, for learners of sequences.
     """
+
+    time_axis: int | None = None
 
     def __init__(self, model: nn.Module, rule: Rule, loss: Loss) -> None:
         super().__init__()

@@ -34,6 +34,15 @@ class Claims:
         online: whether it can learn while the stimulus lasts, without storing the past.
         additive: whether the update of a batch is the sum over its examples (batch statistics aside).
         paper: BibTeX key of the paper that introduced it.
+        feedback: what carries the teaching messages: signed numbers without bound ("linear"), signed and bounded
+            ones ("bounded"), non-negative and bounded ones, as rates and spikes are ("rates"), or one number for all
+            cells ("scalar").
+        events: what travels as spikes: nothing, what goes forward, or every message.
+        tolerates_delay: whether it still learns when its teacher is late by a small part of a stimulus.
+        told: what it is told of the right answer: the label, whether an action was right, nothing.
+        stores_sequence: whether the update of a sequence needs the whole of it; None if it learns no sequences.
+        one_sign: whether every neuron's outgoing weights keep one sign.
+        local: whether a synapse's change depends on the two cells it joins, and what reaches them, alone.
     """
 
     reads: str
@@ -43,6 +52,13 @@ class Claims:
     online: bool
     additive: bool
     paper: str
+    feedback: Literal["linear", "bounded", "rates", "scalar"] = "linear"
+    events: Literal["none", "forward", "all"] = "none"
+    tolerates_delay: bool = False
+    told: Literal["label", "reward", "nothing"] = "label"
+    stores_sequence: bool | None = None
+    one_sign: bool = False
+    local: bool = True
 
 
 @dataclass(frozen=True)
@@ -87,6 +103,12 @@ class Rule(abc.ABC):
     """What it controls for, if the rule is there to be compared with and not to be recommended."""
     tuned_as: ClassVar[str] = ""
     """The rule whose tuned settings it runs with, if not its own: a control runs as what it controls."""
+    model: ClassVar[str] = "mlp"
+    """The kind of model (see :mod:`plausible.models`) that it is shown and audited on unless told otherwise."""
+    literature: ClassVar[Mapping[str, str]] = {}
+    """What the literature holds: problem → "solved", "partly", "violated" or "does not apply"."""
+    because: ClassVar[Mapping[str, str]] = {}
+    """Where the audit measures something else than the literature or the claims hold: problem → the cause."""
 
     seed: int = 0
     batch_manhattan: bool = False
@@ -100,6 +122,11 @@ class Rule(abc.ABC):
     @abc.abstractmethod
     def bind(self, model: nn.Module, loss: Loss, example: Inputs | None = None) -> "Learner":
         """Bind the rule to ``model``, in place. See :func:`plausible.bind`, which also hooks an optimiser."""
+
+    def teacher(self, y: Tensor) -> Teacher:
+        """What ``learn`` is given where the right answers are the labels ``y`` (N,): these, unless the rule learns
+        from less, such as a world that only rewards."""
+        return y
 
     @property
     def needs_optimizer(self) -> bool:

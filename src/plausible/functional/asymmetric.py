@@ -23,6 +23,12 @@ Feedback = Callable[[Tensor], Tensor]
 _convolution_backward = torch.ops.aten.convolution_backward.default
 
 
+def _carrier(ctx: Any, weight: Tensor, delta: Tensor) -> Tensor:
+    B = ctx.feedback(weight)
+    # A backward outside autocast meets a delta in the lower precision: B follows it.
+    return B if B.dtype == delta.dtype else B.to(delta.dtype)
+
+
 class _Linear(torch.autograd.Function):
     # Saving in forward() rather than in setup_context() halves the Python cost of a call.
     @staticmethod
@@ -36,8 +42,7 @@ class _Linear(torch.autograd.Function):
         (delta,) = grads
         x, weight = ctx.saved_tensors
         need_x, need_weight, need_bias, _ = ctx.needs_input_grad
-        # A backward outside autocast meets a delta in the lower precision: B follows it.
-        grad_x = delta @ ctx.feedback(weight).to(delta.dtype) if need_x else None
+        grad_x = delta @ _carrier(ctx, weight, delta) if need_x else None
         if delta.dim() != 2:
             delta, x = delta.reshape(-1, delta.shape[-1]), x.reshape(-1, x.shape[-1])
         grad_weight = delta.t() @ x if need_weight else None
@@ -67,7 +72,7 @@ class _Conv(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         stride, padding, dilation, groups = ctx.geometry
         need = ctx.needs_input_grad[:3]
-        carrier = ctx.feedback(weight).to(delta.dtype) if need[0] else weight
+        carrier = _carrier(ctx, weight, delta) if need[0] else weight
         grad_x, grad_weight, grad_bias = _convolution_backward(
             delta, x, carrier, (weight.shape[0],), stride, padding, dilation, False, (0,) * len(stride), groups, need
         )

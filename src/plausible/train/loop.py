@@ -127,7 +127,8 @@ class Loop:
             group["lr"] = group["initial_lr"] * factor
         optimizer.zero_grad(set_to_none=True)
         with runtime.autocast(run, self.session.device):
-            outcome = learner.learn(x, y)
+            learner.reset()  # the examples of a batch do not follow those of the last
+            outcome = learner.learn(x, learner.rule.teacher(y))
         if run.clip is not None:
             # All that is trained, so that feedback which mirrors the forward weights is scaled with them.
             parameters = [p for group in optimizer.param_groups for p in group["params"]]

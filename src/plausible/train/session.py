@@ -50,6 +50,7 @@ class Session:
         self.learner.eval()
         with torch.no_grad(), runtime.autocast(self.run, self.device):
             for x, y in batches.epoch():
+                self.learner.reset()
                 output = self.learner(x)
                 loss = F.cross_entropy(output, y, reduction="sum")
                 totals += torch.stack([loss.double(), correct(output, y)])

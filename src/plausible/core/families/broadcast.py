@@ -154,6 +154,12 @@ class CutSite(nn.Module):
         self.index, self.shared, self.sizes = -1, 1, (0, 0, 0)
         self.called = False
 
+    def __getitem__(self, name: str) -> Tensor:
+        """What the rule keeps for this block (``get_buffer`` costs as much as a small operator)."""
+        kept = self._buffers[name]
+        assert kept is not None
+        return kept
+
     def measure(self, index: int, root: Root, output: Tensor) -> None:
         """Take the sizes from one batch, and draw what the rule keeps."""
         same = root.end.dim() == output.dim() and root.end.shape[:-1] == output.shape[:-1]

@@ -107,6 +107,11 @@ class TransportSite(nn.Module):
             else:
                 self.register_buffer(key, value)
 
+    def __getitem__(self, name: str) -> Tensor:
+        """What the rule keeps for this weight (``get_buffer`` costs as much as a small operator)."""
+        kept = self._buffers.get(name)
+        return self.get_parameter(name) if kept is None else kept
+
     def feedback(self, weight: Tensor) -> Tensor:
         """B for W, as the backward pass uses it."""
         return self.rule.feedback(weight, self)
@@ -121,7 +126,8 @@ class TransportSite(nn.Module):
             self.called = True
         if x.requires_grad and not self.used:  # noted here: torch.compile cannot trace an assignment in a backward
             self.used = True
-        x = self.context.tapped(f"{self.name}.feedback", x, self.name, "upstream")
+        if self.context.tap is not None:
+            x = self.context.tapped(f"{self.name}.feedback", x, self.name, "upstream")
         return respond(layer, x, self.feedback)
 
 
@@ -184,9 +190,10 @@ class TransportLearner(Learner):
     def after_step(self) -> None:
         """Let the rule change its feedback weights."""
         super().after_step()
-        with torch.no_grad():
-            for site, layer in self.sites():
-                self.rule.adapt(layer, site)
+        if type(self.rule).adapt is not TransportRule.adapt:
+            with torch.no_grad():
+                for site, layer in self.sites():
+                    self.rule.adapt(layer, site)
 
     def report(self) -> dict[str, Any]:
         """See :meth:`Learner.report`."""

@@ -56,4 +56,4 @@ class DirectFeedbackAlignment(BroadcastRule):
 
     def teach(self, error: Tensor, state: CutSite, like: Tensor) -> Tensor:
         """B e."""
-        return state.project(error, state.get_buffer("B"), like.shape)
+        return state.project(error, state["B"], like.shape)

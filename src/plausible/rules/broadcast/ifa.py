@@ -68,7 +68,7 @@ class IndirectFeedbackAlignment(BroadcastRule):
                 f"ifa: the first block, in front of {first.site.name!r}, has no linear or convolutional layer to send "
                 "the error to. Freeze what it has (an embedding?) with requires_grad_(False), or use dfa."
             )
-        pushed = first.site.project(message, first.site.get_buffer("B"), first.response)
+        pushed = first.site.project(message, first.site["B"], first.response)
         tangents = {first.before: pushed}
 
         def trace(name: str, response: Tensor) -> Tensor:

@@ -63,4 +63,4 @@ class FeedbackAlignment(TransportRule):
 
     def feedback(self, weight: Tensor, state: TransportSite) -> Tensor:
         """B, whatever the weight."""
-        return state.get_buffer("B")
+        return state["B"]

@@ -55,4 +55,4 @@ class FixedRandomSignSymmetry(TransportRule):
 
     def feedback(self, weight: Tensor, state: TransportSite) -> Tensor:
         """M with the weight's current signs."""
-        return torch.copysign(state.get_buffer("M"), weight)
+        return torch.copysign(state["M"], weight)

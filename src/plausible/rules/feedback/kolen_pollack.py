@@ -71,7 +71,7 @@ class KolenPollack(TransportRule):
 
     def feedback(self, weight: Tensor, state: TransportSite) -> Tensor:
         """B, as learned so far."""
-        return state.get_parameter("B")
+        return state["B"]
 
     def bind(self, model: nn.Module, loss: Loss, example: Inputs | None = None) -> "KolenPollackLearner":
         """Bind to ``model`` in place; see :func:`plausible.bind`."""

@@ -45,4 +45,4 @@ class SignedInit(TransportRule):
 
     def feedback(self, weight: Tensor, state: TransportSite) -> Tensor:
         """B, whatever the weight has become."""
-        return state.get_buffer("B")
+        return state["B"]

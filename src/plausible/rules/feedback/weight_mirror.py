@@ -95,7 +95,7 @@ class WeightMirror(TransportRule):
 
     def feedback(self, weight: Tensor, state: TransportSite) -> Tensor:
         """B, as mirrored so far."""
-        return state.get_buffer("B")
+        return state["B"]
 
     def bind(self, model: nn.Module, loss: Loss, example: Inputs | None = None) -> TransportLearner:
         """Bind to ``model`` in place, and mirror for ``warmup`` steps; see :func:`plausible.bind`."""
@@ -117,7 +117,7 @@ class WeightMirror(TransportRule):
 
     def mirror(self, layer: nn.Module, state: TransportSite, draw: torch.Generator) -> None:
         """One mirror step: noise in, response out, Hebbian change of B, norm restored."""
-        B, norm, weight = state.get_buffer("B"), state.get_buffer("norm"), layer.get_parameter("weight")
+        B, norm, weight = state["B"], state["norm"], layer.get_parameter("weight")
         groups = layer.groups if isinstance(layer, nn.modules.conv._ConvNd) else 1
         W = weight.reshape(groups, weight.shape[0] // groups, -1)
         x = torch.randn(self.mirror_batch, groups, W.shape[2], generator=draw).to(weight) * self.noise
