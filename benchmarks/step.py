@@ -19,8 +19,9 @@ from typing import Any
 import tables
 import torch
 from contenders import AGAIN, MODELS, PEER, PEER_MODES, PLAIN, Contender, Stable, versions
-from turns import Duel, keep_memory, memory, warm_up
+from turns import Duel, memory, warm_up
 
+from plausible.compare.cost import keep_memory
 from plausible.core import registry
 
 

@@ -5,7 +5,6 @@ so the ratio of neighbours is taken, and of these the median. Wall time is what 
 is blind to what else the machine does, except to the caches.
 """
 
-import ctypes
 import random
 import statistics
 import time
@@ -21,21 +20,6 @@ TURN_SECONDS = 0.1
 
 WARM_UP = 5
 RESAMPLES = 2000
-
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-
-
-def keep_memory() -> bool:
-    """Let the process keep the memory it frees; False where the C library knows no such thing (only glibc does).
-
-    Otherwise it depends on how the heap happens to lie whether freed memory goes back to the system, to be mapped and
-    zeroed again in the next step: on LeNet that is a fifth of the time, and it strikes one contender and not another.
-    """
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, TypeError):
-        return False
-    return all(mallopt(which, 2**30) == 1 for which in (_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD))
 
 
 @dataclass(frozen=True)

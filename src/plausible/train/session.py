@@ -81,13 +81,26 @@ def correct(output: Tensor, y: Tensor) -> Tensor:
     return (output.argmax(1) == y).sum().double()
 
 
-def assemble(run: Run, device: torch.device, *, root: str | Path | None = None, download: bool = False) -> Session:
+def assemble(
+    run: Run,
+    device: torch.device,
+    *,
+    dataset: data.Dataset | None = None,
+    root: str | Path | None = None,
+    download: bool = False,
+) -> Session:
     """Build what the run names, from its seed, and leave torch's generators seeded for training.
+
+    Args:
+        run: what to build.
+        device: where it shall compute.
+        dataset: the run's data, if they are loaded already.
+        root, download: see :func:`plausible.data.load`.
 
     Raises:
         PlausibleError: the data, the model, the rule or the optimiser cannot be had as the run says.
     """
-    dataset = data.load(run.data, root=root, download=download, **run.data_options)
+    dataset = dataset or data.load(run.data, root=root, download=download, **run.data_options)
 
     def loader(split: data.Split, batch_size: int, *, training: bool = False) -> Loader:
         augment = run.augment if training else "none"
