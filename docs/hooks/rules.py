@@ -18,6 +18,11 @@ CLAIMS = {
     "phases": "phases of one learning step",
     "online": "could learn while the stimulus lasts",
     "additive": "a batch's update is the sum over its examples",
+    "feedback": "what carries the teaching messages",
+    "events": "what travels as spikes",
+    "tolerates_delay": "still learns with a slightly late teacher",
+    "told": "what it is told of the right answer",
+    "local": "a synapse's change depends on its two cells and what reaches them",
 }
 
 PAGE = """

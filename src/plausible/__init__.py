@@ -19,6 +19,7 @@ _HOME = {
     "PlausibleError": "plausible.core.errors",
     "PlausibleWarning": "plausible.core.errors",
     "alignment": "plausible.probes",
+    "assert_solves": "plausible.audit",
     "Run": "plausible.train",
 }
 
@@ -33,6 +34,7 @@ __all__ = [
     "Tunable",
     "__version__",
     "alignment",
+    "assert_solves",
     "bind",
     "release",
 ]
@@ -49,6 +51,7 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
+    from plausible.audit import assert_solves
     from plausible.core import Claims, Learner, Outcome, Rule, Tunable, bind, release
     from plausible.core.errors import PlausibleError, PlausibleWarning
     from plausible.probes import alignment

@@ -5,10 +5,12 @@ import importlib.util
 import json
 import re
 from types import ModuleType
+from xml.etree import ElementTree
 
 import pytest
 from blocks import ROOT
 
+from plausible.audit import criteria
 from plausible.core import registry
 
 
@@ -43,6 +45,16 @@ def test_the_table_and_the_readme_have_every_rule_and_no_other() -> None:
     rules = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Rules")[2].partition("\n## ")[0]
     rows = "".join(row.split("|")[1] for row in rules.splitlines() if row.startswith("| `"))
     assert sorted(re.findall(r"`([\w-]+)`", rows)) == registry.names()
+
+
+@pytest.mark.parametrize("criterion", criteria(), ids=lambda each: each.name)
+def test_every_criterion_has_a_page_with_a_drawing(criterion) -> None:
+    page = hook("criteria").page(criterion)
+    assert criterion.summary in page and "## What is done" in page
+    drawing = page[page.index("<svg") : page.index("</svg>")]
+    assert "var(--md-accent-fg-color" in drawing, "what the intervention touches is drawn in the accent"
+    ElementTree.fromstring(drawing + "</svg>")
+    assert f"criteria/{hook('criteria').slug(criterion.name)}.md" in hook("criteria").table()
 
 
 def test_the_notebook_s_page_has_its_text_its_code_and_its_figures() -> None:

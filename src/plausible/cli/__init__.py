@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 import plausible
-from plausible.cli import cite, compare, report, rules, train, tune
+from plausible.cli import audit, cite, compare, report, rules, train, tune
 from plausible.cli.guard import guarded
 
 app = typer.Typer(
@@ -37,6 +37,7 @@ def _root(
 
 for _name, _command in {
     "compare": compare.compare,
+    "audit": audit.audit,
     "train": train.train,
     "rules": rules.rules,
     "report": report.report,

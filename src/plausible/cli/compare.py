@@ -73,6 +73,15 @@ def compare(
     no_cost: Annotated[
         bool, typer.Option("--no-cost", help="Do not measure the cost of a step.", rich_help_panel=WHERE)
     ] = False,
+    audit: Annotated[
+        bool,
+        typer.Option(
+            "--audit",
+            help="Afterwards, measure which of back-propagation's problems each rule solves here; else the report "
+            "takes that from the table that comes with plausible. Takes minutes.",
+            rich_help_panel=WHERE,
+        ),
+    ] = False,
     title: Annotated[str, typer.Option(help="Title of the report.", rich_help_panel=OUTPUT)] = "",
     quiet: options.Quiet = False,
     as_json: options.Json = False,
@@ -110,6 +119,7 @@ def compare(
                 root=root,
                 download=download,
                 costs=not no_cost,
+                audited=audit,
                 command=options.command_line(context),
                 tuning=found and {"study": found.study, "trials": found.trials, "command": found.command},
                 on_event=on_event,

@@ -6,6 +6,7 @@ from typing import Any, Self
 import typer
 
 from plausible.compare import tune
+from plausible.compare.audits import Auditing
 from plausible.compare.comparison import Comparison
 from plausible.compare.execute import Ended, Measuring, Progressed
 from plausible.report.names import count, percent
@@ -35,7 +36,7 @@ class Comparing(_Lines):
         self.told_at = self.started = time.monotonic()
         typer.echo(f"{comparison.title}, {count(len(self.epochs), 'run')}. {note}")
 
-    def __call__(self, event: Progressed | Ended | Measuring) -> None:
+    def __call__(self, event: Progressed | Ended | Measuring | Auditing) -> None:
         """Tell about ``event``, if it is worth a line."""
         if isinstance(event, Ended):
             self._ended(event)
@@ -43,6 +44,8 @@ class Comparing(_Lines):
             if not self.measured:
                 typer.echo("Measuring the cost of a step …")
             self.measured = True
+        elif isinstance(event, Auditing):
+            typer.echo(f"Audited {event.done} of {event.total}" if event.done else "Auditing …")
         elif isinstance(event.event, Row) and event.event.row["kind"] == "epoch":
             self._epoch(event.label, event.seed, event.event.row)
 

@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from plausible.compare import tune
+from plausible.compare.audits import Auditing
 from plausible.compare.comparison import Comparison
 from plausible.compare.execute import Ended, Measuring, Progressed
 from plausible.report.names import count, duration, percent
@@ -79,16 +80,16 @@ class Board(_Picture):
         super().__init__()
         self.comparison = comparison
         self.states = {key: _State() for key in comparison.runs()}
-        self.measuring: Measuring | None = None
+        self.afterwards: Measuring | Auditing | None = None
         self.clock = _Clock()
         self._live.console.print(
             f"[bold]{comparison.title}[/], {count(len(self.states), 'run')}. [dim]{note}[/]", highlight=False
         )
 
-    def __call__(self, event: Progressed | Ended | Measuring) -> None:
+    def __call__(self, event: Progressed | Ended | Measuring | Auditing) -> None:
         """Take note of ``event``; the next drawing shows it."""
-        if isinstance(event, Measuring):
-            self.measuring = event
+        if isinstance(event, Measuring | Auditing):
+            self.afterwards = event
             return
         state = self.states[event.label, event.seed]
         if isinstance(event, Ended):
@@ -121,8 +122,9 @@ class Board(_Picture):
         done = fmean(state.done for state in self.states.values())
         if done < 1:
             now = f"{percent(done, 0)}  {self.clock.left(done)}" if done else "starting the workers"
-        elif self.measuring and self.measuring.done < self.measuring.total:
-            now = f"measuring the cost of a step: {self.measuring.done} of {self.measuring.total}"
+        elif self.afterwards and self.afterwards.done < self.afterwards.total:
+            what = "measuring the cost of a step" if isinstance(self.afterwards, Measuring) else "auditing"
+            now = f"{what}: {self.afterwards.done} of {self.afterwards.total}"
         else:
             now = "writing the report"
         return _line(Spinner("dots"), Text(f"{duration(round(time.monotonic() - self.started))}  {now}"))

@@ -41,6 +41,7 @@ class Learner(nn.Module, abc.ABC):
         self.context = Context()
         self._handles: list[Any] = []
         self._joined: list[tuple[dict[str, Any], dict[str, Any]]] = []
+        self._added: list[tuple[Optimizer, dict[str, Any]]] = []
         self._released = False
         self._signs: list[tuple[nn.Parameter, Tensor]] = []
 
@@ -129,7 +130,10 @@ class Learner(nn.Module, abc.ABC):
             like = group.get("like")
             home = next((g for g in optimizer.param_groups if any(p is like for p in g["params"])), None)
             if like is None:
-                optimizer.add_param_group(group)
+                named = all("param_names" in g for g in optimizer.param_groups)
+                own = group if named else {k: v for k, v in group.items() if k != "param_names"}
+                optimizer.add_param_group(own)
+                self._added.append((optimizer, optimizer.param_groups[-1]))
             elif home is not None:
                 for key in {"params", "param_names"} & home.keys():
                     home[key] = [*home[key], *group[key]]
@@ -147,7 +151,9 @@ class Learner(nn.Module, abc.ABC):
             for key in {"params", "param_names"} & home.keys():
                 mine = {id(member) for member in group[key]}
                 home[key] = [member for member in home[key] if id(member) not in mine]
-        self._handles, self._joined, self._released = [], [], True
+        for optimizer, group in self._added:
+            optimizer.param_groups[:] = [g for g in optimizer.param_groups if g is not group]
+        self._handles, self._joined, self._added, self._released = [], [], [], True
         detach(self.model)
         return self.model
 
@@ -161,7 +167,7 @@ class Learner(nn.Module, abc.ABC):
 
     def __getstate__(self) -> dict[str, Any]:
         # Neither a copy nor a pickle is hooked to the optimiser of the original.
-        return {**self.__dict__, "_handles": [], "_joined": []}
+        return {**self.__dict__, "_handles": [], "_joined": [], "_added": []}
 
     def _taught(self) -> Iterator[nn.Parameter]:
         return (p for p in self.model.parameters() if p.grad is not None)

@@ -61,6 +61,32 @@ class Claims:
     local: bool = True
 
 
+PROBLEMS = (
+    "weight transport",
+    "derivative transport",
+    "linear feedback",
+    "spiking",
+    "timing",
+    "target",
+    "weight sharing",
+    "BPTT",
+    "Dale's law",
+)
+"""What critics of back-propagation name, in the order of tables; the first six are the classical ones."""
+
+_MARKS = {"Y": "solved", "~": "partly", "N": "violated", "–": "does not apply"}
+
+
+def held(marks: str) -> dict[str, str]:
+    """What the literature holds of a rule, from a row such as ``"Y N N N N N Y Y N"``.
+
+    Args:
+        marks: one for each of :data:`PROBLEMS`: Y solved, ~ partly, N violated, – does not apply, ? says nothing.
+    """
+    row = dict(zip(PROBLEMS, marks.split(), strict=True))
+    return {problem: _MARKS[mark] for problem, mark in row.items() if mark != "?"}
+
+
 @dataclass(frozen=True)
 class Tunable:
     """The range over which tuning may search a hyper-parameter."""

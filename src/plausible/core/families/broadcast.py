@@ -252,7 +252,10 @@ class BroadcastLearner(Learner):
         loss = self.loss(output, y)
         (error,) = torch.autograd.grad(loss, output)
         error = self.wire("error", error, "teacher", "output")
-        signals = self.rule.signals(self, x, self.rule.message(error, y), roots)
+        message = self.rule.message(error, y)
+        if message is not error:  # another word of the teacher's
+            message = self.wire("message", message, "teacher", "output")
+        signals = self.rule.signals(self, x, message, roots)
         ends, grads = [output], [error]
         for root, signal in zip(roots, signals, strict=True):
             if signal is not None:

@@ -1,0 +1,1 @@
+"""One problem of back-propagation, one file: the experiment that shows whether a learner has it."""
