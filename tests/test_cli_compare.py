@@ -16,6 +16,8 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from plausible.cli import app, lines, live
+from plausible.compare import execute
+from plausible.compare.audits import Auditing
 from plausible.compare.comparison import Comparison, Contender
 from plausible.compare.execute import Ended, Measuring, Progressed
 from plausible.train import Progress, Row, Run
@@ -92,6 +94,16 @@ def test_a_run_that_diverges_is_told_and_the_others_are_kept(home):
     assert result.exit_code == 1
     assert [run["status"] for run in json.loads(result.stdout)["runs"]] == ["finished", "diverged"]
     assert "seed 0) diverged: Run" in result.stderr and result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("words", [[], ["--audit"]])
+def test_it_audits_when_asked(words, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(execute, "compare", lambda *_, **named: asked.append(named["audited"]) or [])
+    monkeypatch.setattr("plausible.report.write", lambda directory: directory / "report.html")
+    result = CliRunner().invoke(app, ["compare", "--rules", "fa", "--out", str(tmp_path), "--quiet", *words])
+    assert result.exit_code == 0, result.output
+    assert asked == [bool(words)]
 
 
 def living(group):
@@ -176,7 +188,9 @@ def test_the_board_shows_means_over_seeds_and_the_time_left(monkeypatch):
         board(Ended("backprop", seed, "finished", None))
     board(Measuring(1, 2))
     assert "cost of a step: 1 of 2" in drawn(board)
-    board(Measuring(2, 2))
+    board(Auditing(0, 2))
+    assert "auditing: 0 of 2" in drawn(board)
+    board(Auditing(2, 2))
     assert "writing the report" in drawn(board)
 
 
@@ -189,8 +203,12 @@ def test_lines_come_for_every_end_and_now_and_then(monkeypatch, capsys):
         tell(Progressed("fa", 1, Row(EPOCH)))
         tell(Progressed("fa", 1, Row(EPOCH)))
         tell(Ended("fa", 1, "failed", None, "why"))
+        tell(Auditing(0, 2))
+        tell(Auditing(1, 2))
     assert capsys.readouterr().out.splitlines() == [
         "mlp on digits: 2 learning rules, four runs. The note.",
         "          fa, seed 1: epoch 1 of 2, training loss 0.250, validation accuracy 75.0%",
         "  1 of 4  fa, seed 1: failed: why (11 s)",
+        "Auditing …",
+        "Audited 1 of 2",
     ]

@@ -53,6 +53,16 @@ _CLAIMS = {
     "dfa": ("none", True),
     "frozen": ("none", False),
 }
+# rule: verdicts on the problems of _PROBLEMS, in that order
+_FOUND = {
+    "backprop": "N N N N N N Y N", "sham": "N N N N N N Y N", "frozen": "– – – – – N – N", "usf": "~ N N N N N Y N",
+    "frsf": "~ N N N N N Y N", "brsf": "~ N N N N N Y N", "kolen-pollack": "Y N N N N N Y N", "fa": "Y N N N N N Y N",
+    "weight-mirror": "Y N N N N N Y N", "dfa": "Y Y N N ~ N Y N", "ifa": "Y Y N N N N Y N", "drtp": "Y Y N N ~ N Y ?",
+}  # fmt: skip
+_PROBLEMS = ("weight transport", "derivative transport", "linear feedback", "spiking", "timing", "target", "BPTT",
+             "locality")  # fmt: skip
+_VERDICTS = {"Y": "solved", "~": "partly", "N": "violated", "–": "does not apply", "?": "could not be measured"}
+_VALUES = {"Y": 3e-17, "~": 0.25, "N": 1.43, "–": None, "?": None}
 RULES = ("backprop", "sham", "usf", "kolen-pollack", "fa", "dfa", "frozen")
 ALL = tuple(_SHAPE)
 
@@ -74,6 +84,7 @@ def write(
     layers: tuple[str, ...] = LAYERS,
     probes: bool = True,
     cost: bool = True,
+    audit: bool = True,
 ) -> Path:
     """Write a synthetic comparison into ``directory`` and return it."""
     base = {
@@ -119,10 +130,34 @@ def write(
         "base": base, "contenders": contenders, "seeds": list(seeds), "runs": runs, "environment": environment,
         "created": "2025-07-21T10:00:00+00:00", "tuning": {"trials": 24, "study": "digits-mlp"},
     }  # fmt: skip
-    _json(directory / "comparison.json", comparison)
+    write_json(directory / "comparison.json", comparison)
     if cost:
-        _json(directory / "cost.json", {rule: _cost(rule) for rule in rules})
+        write_json(directory / "cost.json", {rule: _cost(rule) for rule in rules})
+    if audit:
+        write_json(directory / "audit.json", {rule: {"run": "of seed 0", "scorecard": card(rule)} for rule in rules})
     return directory
+
+
+def verdicts(rule: str) -> dict[str, str]:
+    """Problem → verdict, as this generator gives it to a rule."""
+    return {p: _VERDICTS[mark] for p, mark in zip(_PROBLEMS, _FOUND[rule].split(), strict=True)}
+
+
+def card(rule: str) -> dict[str, Any]:
+    """A scorecard in its written form; nobody was audited."""
+    findings = {
+        problem: {
+            "criterion": problem, "verdict": _VERDICTS[mark], "value": _VALUES[mark],
+            "unit": "" if _VALUES[mark] is None else "relative change", "samples": 1, "spread": None,
+            "sentence": f"A synthetic sentence on {problem} of {rule}.", "layers": {}, "thresholds": {}, "also": {},
+        }
+        for problem, mark in zip(_PROBLEMS, _FOUND[rule].split(), strict=True)
+    }  # fmt: skip
+    return {
+        "format": 1, "subject": rule, "model": "Sequential, 4 weight layers, 150794 parameters", "examples": 64,
+        "dtype": "float64", "findings": findings, "times": {}, "date": "2025-07-21T10:05:00+00:00",
+        "versions": {"plausible": "0.1.0", "torch": "2.15.0", "python": "3.12.4"},
+    }  # fmt: skip
 
 
 def _cost(rule: str) -> dict[str, float]:
@@ -191,9 +226,9 @@ def _write_run(
         [{"epoch": e, "train_seconds": 0.025, "evaluate_seconds": 0.002, "steps": STEPS} for e in range(1, epochs + 1)],
     )
     config = {**base, "rule": rule, "seed": seed}
-    _json(home / "run.json", config)
-    _json(home / "environment.json", environment)
-    _json(
+    write_json(home / "run.json", config)
+    write_json(home / "environment.json", environment)
+    write_json(
         home / "result.json",
         {
             "run": config, "id": home.name, "status": "finished", "test_accuracy": accuracy, "test_loss": 0.1,
@@ -214,7 +249,7 @@ def lines(path: Path, rows: list[dict[str, Any]]) -> None:
 
 def edit(path: Path, **changes: Any) -> None:
     """Change some values of a JSON file in place."""
-    _json(path, {**json.loads(path.read_text(encoding="utf-8")), **changes})
+    write_json(path, {**json.loads(path.read_text(encoding="utf-8")), **changes})
 
 
 def run_home(directory: Path, rule: str, seed: int) -> Path:
@@ -223,5 +258,6 @@ def run_home(directory: Path, rule: str, seed: int) -> Path:
     return directory / "runs" / runs[rule][str(seed)]
 
 
-def _json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: Any) -> None:
+    """Write one value as JSON."""
     path.write_text(json.dumps(value, indent=2), encoding="utf-8")

@@ -66,9 +66,9 @@ def test_figures_are_visible_and_nothing_is_wider_than_the_screen(
 ) -> None:
     _open(browser, page, width)
     pictures = browser.find_elements(By.CSS_SELECTOR, "svg[role=img]")
-    assert len(pictures) == 10
+    assert len(pictures) == 12
     visible = [picture for picture in pictures if picture.is_displayed()]
-    assert [picture.get_attribute("class") for picture in visible] == [shown] * 5
+    assert [picture.get_attribute("class") for picture in visible] == [shown] * 6
     for picture in visible:
         assert picture.size["width"] > 300 and picture.size["height"] > 100
         assert picture.find_elements(By.TAG_NAME, "path")
@@ -91,7 +91,7 @@ def test_no_text_is_cut_off_or_covered_in_a_figure(browser: webdriver.Chrome, pa
           });
         });"""
     )
-    assert len(boxes) == 5
+    assert len(boxes) == 6
     for figure in boxes:
         assert figure
         for i, one in enumerate(figure):
@@ -108,11 +108,50 @@ def test_tables_are_there(browser: webdriver.Chrome, page: Path) -> None:
     _open(browser, page)
     browser.execute_script("document.querySelectorAll('details').forEach(d => d.open = true)")
     tables = browser.find_elements(By.TAG_NAME, "table")
-    assert len(tables) == 5
+    assert len(tables) == 6
     assert all(table.is_displayed() for table in tables)
-    rows = tables[0].find_elements(By.CSS_SELECTOR, "tbody tr")
-    assert len(rows) == len(synthetic.RULES)
-    assert rows[0].text.startswith("Back-propagation")
+    for table in tables[:2]:
+        rows = table.find_elements(By.CSS_SELECTOR, "tbody tr")
+        assert len(rows) == len(synthetic.RULES)
+        assert rows[0].text.startswith("Back-propagation")
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_matrix_shows_a_sign_and_says_a_word_in_every_cell(
+    browser: webdriver.Chrome, page: Path, width: int
+) -> None:
+    _open(browser, page, width)
+    rows = browser.find_elements(By.CSS_SELECTOR, ".matrix tbody tr")
+    for rule, row in zip(synthetic.RULES, rows, strict=True):
+        cells = row.find_elements(By.CSS_SELECTOR, "td:not(.total)")
+        for cell, verdict in zip(cells, synthetic.verdicts(rule).values(), strict=True):
+            sign = cell.find_element(By.CSS_SELECTOR, "svg.verdict")
+            assert sign.size["width"] > 10 and sign.find_elements(By.CSS_SELECTOR, "path, circle")
+            word = cell.find_element(By.CSS_SELECTOR, ".said")
+            assert (word.get_attribute("textContent") or "").split(",")[0] == verdict
+            # For a screen reader alone.
+            assert word.size["width"] <= 1
+            assert "A synthetic sentence" in (cell.get_attribute("title") or "")
+
+
+def test_the_picture_comes_right_after_the_finding(browser: webdriver.Chrome, page: Path) -> None:
+    _open(browser, page)
+    after = "return document.querySelector('.finding').nextElementSibling.id"
+    assert browser.execute_script(after) == "figure-problems"
+    top = browser.find_element(By.ID, "figure-problems").rect["y"]
+    assert top < 500  # on the first screen
+    assert browser.find_element(By.ID, "figure-final").rect["y"] > top
+
+
+def test_the_rule_stays_in_sight_while_the_matrix_scrolls(browser: webdriver.Chrome, page: Path) -> None:
+    _open(browser, page, 390)
+    names = "return [...document.querySelectorAll('.matrix tbody th')].map(e => e.getBoundingClientRect().left)"
+    before = browser.execute_script(names)
+    moved = browser.execute_script(
+        "const s = document.querySelector('.matrix .scroll'); s.scrollLeft = 150; return s.scrollLeft"
+    )
+    assert moved == 150
+    assert browser.execute_script(names) == before
 
 
 def _background(browser: webdriver.Chrome) -> str:

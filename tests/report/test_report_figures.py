@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
 from plausible.report import curves, figures, load, svg
+from plausible.report.field import field
 from plausible.report.results import Contender
 from plausible.report.style import NARROW, PALETTE, PRINT, WIDE, Medium, drawing, marks
 from plausible.report.summary import Standing, standings
@@ -98,6 +99,7 @@ def test_nothing_to_draw_is_no_figure(tmp_path: Path) -> None:
     with drawing(WIDE):
         assert figures.final(table, WIDE) is None
         assert figures.cost(table, WIDE) is None
+        assert field(table, WIDE) is None
         assert curves.learning(table, WIDE) is None
         assert curves.angles(table, "update_angle", "Angle", WIDE) is None
 
@@ -158,7 +160,7 @@ def test_each_light_colour_names_one_variable() -> None:
 
 
 def test_inline_svg_has_no_fixed_colour_or_font(table: tuple[Standing, ...]) -> None:
-    for draw in (figures.final, curves.learning, figures.cost):
+    for draw in (field, figures.final, curves.learning, figures.cost):
         with drawing(WIDE):
             figure = draw(table, WIDE)
             assert figure is not None
@@ -176,7 +178,7 @@ def test_inline_svg_has_no_fixed_colour_or_font(table: tuple[Standing, ...]) -> 
 
 def test_files_for_print(finished: Path) -> None:
     folder = finished / "report" / "figures"
-    expected = {"final", "learning", "update-angle", "feedback-angle", "cost"}
+    expected = {"problems", "final", "learning", "update-angle", "feedback-angle", "cost"}
     assert {p.name for p in folder.iterdir()} == {f"{n}.{s}" for n in expected for s in ("svg", "pdf")}
     for name in expected:
         pdf = (folder / f"{name}.pdf").read_bytes()

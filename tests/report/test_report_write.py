@@ -81,10 +81,10 @@ def test_tables_and_figures(html: str) -> None:
     page = _Page(html)
     rules = len(synthetic.RULES)
     layers = rules * (1 + len(synthetic.LAYERS))
-    # accuracy, alignment, cost, claims, overrides (fa and dfa), each with a row of heads
-    assert page.rows == [rules + 1, layers + 1, rules + 1, rules + 1, 3]
+    # problems, accuracy, alignment, cost, claims, overrides (fa and dfa), each with a row of heads
+    assert page.rows == [rules + 1, rules + 1, layers + 1, rules + 1, rules + 1, 3]
     pictures = [a for tag, a in page.tags if tag == "svg" and a.get("role") == "img"]
-    assert [p["class"] for p in pictures] == ["wide", "narrow"] * 5
+    assert [p["class"] for p in pictures] == ["wide", "narrow"] * 6
     assert all(p["aria-label"] for p in pictures)
 
 
@@ -135,9 +135,10 @@ def test_every_rule_in_summary(finished: Path) -> None:
 
 def test_markdown(finished: Path) -> None:
     text = (finished / "results.md").read_text(encoding="utf-8")
-    table = [line for line in text.splitlines() if line.startswith("|")]
-    assert len(table) == 2 + len(synthetic.RULES)
-    assert len({line.count("|") for line in table}) == 1
+    table, matrix = ([line for line in part.splitlines() if line.startswith("|")] for part in text.split("\n## "))
+    for rows in (table, matrix):
+        assert len(rows) == 2 + len(synthetic.RULES)
+        assert len({line.count("|") for line in rows}) == 1
     own = [synthetic.accuracy_of("fa", seed) for seed in range(5)]
     assert f"| Feedback alignment (FA) | {100 * np.mean(own):.2f}% | {100 * np.std(own, ddof=1):.2f} |" in text
     assert "plausible compare --data digits --model mlp --seeds 5" in text
@@ -151,7 +152,7 @@ def test_written_again_it_is_the_same(tmp_path: Path) -> None:
     )
     files = sorted(p.relative_to(one) for p in one.rglob("*") if p.is_file())
     assert files == sorted(p.relative_to(two) for p in two.rglob("*") if p.is_file())
-    assert len(files) == 4 + 2 * 5
+    assert len(files) == 5 + 2 * 6
     for file in files:
         assert (one / file).read_bytes() == (two / file).read_bytes(), file
     assert not (directory / "report.html").exists()
@@ -170,7 +171,7 @@ def test_without_cost_and_probes(tmp_path: Path) -> None:
     page = _page(_small(tmp_path, cost=False, probes=False))
     assert "Alignment was not probed in these runs." in page.text
     assert "The cost of a step was not measured" in page.text
-    assert sum(a.get("role") == "img" for _, a in page.tags) == 2 * 2
+    assert sum(a.get("role") == "img" for _, a in page.tags) == 3 * 2
 
 
 def test_with_one_seed_there_is_no_interval(tmp_path: Path) -> None:

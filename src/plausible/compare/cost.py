@@ -13,17 +13,15 @@ of noise, but blind to scratch memory inside an operation; on CUDA it is the all
 import ctypes
 import statistics
 import time
-import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from plausible import data
+from plausible.audit.memory import peak_bytes, storages
 from plausible.train import Run
 from plausible.train.runtime import autocast, device_of, prepared
 from plausible.train.session import Session, assemble
@@ -149,41 +147,9 @@ def _peak(session: Session, step: Step) -> int:
         before = torch.cuda.memory_allocated(session.device)
         step()
         return resting + torch.cuda.max_memory_allocated(session.device) - before
-    with _Allocations() as allocations:
-        step()
-    return resting + allocations.peak
-
-
-class _Allocations(TorchDispatchMode):
-    """Counts the bytes of the storages that operations bring forth, for as long as each lives.
-
-    A storage that an operation returns and was not given is new; a view's and an in-place result's are not.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = self.peak = 0
-        self._alive: dict[int, int] = {}
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        given = {id(storage) for storage in _storages((args, kwargs))}
-        result = func(*args, **(kwargs or {}))
-        for storage in _storages(result):
-            if id(storage) not in given and id(storage) not in self._alive:
-                self._alive[id(storage)] = storage.nbytes()
-                self.now += storage.nbytes()
-                weakref.finalize(storage, self._freed, id(storage))
-        self.peak = max(self.peak, self.now)
-        return result
-
-    def _freed(self, key: int) -> None:
-        self.now -= self._alive.pop(key)
-
-
-def _storages(tree: Any) -> Iterator[torch.UntypedStorage]:
-    return (leaf.untyped_storage() for leaf in tree_leaves(tree) if isinstance(leaf, Tensor))
+    return resting + peak_bytes(step)
 
 
 def _bytes(values: Iterable[Any]) -> int:
     """Bytes of the tensors among the values; what several share is counted once."""
-    return sum({storage.data_ptr(): storage.nbytes() for storage in _storages(list(values))}.values())
+    return sum({storage.data_ptr(): storage.nbytes() for storage in storages(list(values))}.values())

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from plausible import data
-from plausible.compare import cost, workers
+from plausible.compare import audits, cost, workers
+from plausible.compare.audits import Auditing
 from plausible.compare.comparison import Comparison
+from plausible.compare.kept import Kept
 from plausible.core.errors import CheckpointError, ConfigurationError, DataError, Diverged, PlausibleError
 from plausible.train import Event, Home, Result, Run, train
 from plausible.train.files import make_directory, write_atomically
@@ -55,7 +57,7 @@ class Measuring:
     total: int
 
 
-OnEvent = Callable[[Progressed | Ended | Measuring], None]
+OnEvent = Callable[[Progressed | Ended | Measuring | Auditing], None]
 
 
 def compare(
@@ -66,11 +68,12 @@ def compare(
     root: str | Path | None = None,
     download: bool = False,
     costs: bool = True,
+    audited: bool = False,
     command: str = "",
     tuning: Mapping[str, Any] | None = None,
     on_event: OnEvent = lambda _: None,
 ) -> list[Ended]:
-    """Run the comparison in ``directory``, which holds comparison.json, runs/<id>/ and cost.json afterwards.
+    """Run the comparison in ``directory``, which then holds comparison.json, runs/<id>/, cost.json and audit.json.
 
     The same call resumes it: runs that ended are reused, others go on from their last checkpoint. A run that fails
     or diverges is reported (and leaves runs/<id>/error.txt if it failed); the others go on.
@@ -82,6 +85,7 @@ def compare(
         root: where the data lie; see :func:`plausible.data.load`.
         download: whether missing data may be fetched.
         costs: whether to measure the cost of a step, when the runs are over.
+        audited: whether to audit every contender then, with its own options on this model and data; takes minutes.
         command: the shell command that does all this, for the report.
         tuning: where settings come from, for the report.
         on_event: called in this process with everything that happens.
@@ -109,11 +113,16 @@ def compare(
             ended[label, seed] = end
             on_event(end)
     tasks = {key: (run, homes[key].directory, root) for key, run in runs.items() if key not in ended}
-    unmeasured = _unmeasured(comparison, directory) if costs else {}
+    once = {contender.label: comparison.run(contender, 0) for contender in comparison.contenders}
+    cost_file, audit_file = Kept(directory / "cost.json"), Kept(directory / audits.FILE)
+    unmeasured = cost_file.missing(once) if costs else {}
+    unaudited = audit_file.missing(once)  # in any case: what was found under other settings is to be forgotten
+    unaudited = unaudited if audited else {}
     with contextlib.ExitStack() as stack:
         pool = None
-        if tasks or unmeasured:
-            pool = stack.enter_context(workers_for(base, jobs, len(tasks), root=root, download=download))
+        if tasks or unmeasured or unaudited:
+            most = max(len(tasks), len(unaudited))
+            pool = stack.enter_context(workers_for(base, jobs, most, root=root, download=download))
         make_directory(directory / "runs")  # only now: data that cannot be had leaves nothing behind
         write_atomically(directory / "comparison.json", (json.dumps(document, indent=2) + "\n").encode())
         if pool:
@@ -124,7 +133,8 @@ def compare(
                 else:
                     ended[label, seed] = _conclude(label, seed, homes[label, seed], message)
                     on_event(ended[label, seed])
-            _measure(pool, directory, unmeasured, root, on_event)
+            _measure(pool, cost_file, unmeasured, root, on_event)
+            _audit(pool, audit_file, unaudited, root, on_event)
     return [ended[key] for key in runs]
 
 
@@ -186,21 +196,8 @@ def _ended(label: str, seed: int, home: Home, *, reused: bool = False) -> Ended 
     return result and Ended(label, seed, result.status, result, result.reason or "", reused)
 
 
-def _unmeasured(comparison: Comparison, directory: Path) -> dict[str, Run]:
-    """The contenders whose cost is not known under their present settings; forgets what is known of others."""
-    path = directory / "cost.json"
-    known: dict[str, Any] = {}
-    with contextlib.suppress(OSError, ValueError):
-        known = json.loads(path.read_text(encoding="utf-8"))
-    wanted = {contender.label: comparison.run(contender, 0) for contender in comparison.contenders}
-    kept = {label: entry for label, entry in known.items() if label in wanted and entry["run"] == wanted[label].id}
-    if kept != known:
-        _write_costs(directory, kept)
-    return {label: run for label, run in wanted.items() if label not in kept}
-
-
 def _measure(
-    pool: workers.Pool, directory: Path, runs: Mapping[str, Run], root: str | Path | None, on_event: OnEvent
+    pool: workers.Pool, costs: Kept, runs: Mapping[str, Run], root: str | Path | None, on_event: OnEvent
 ) -> None:
     """Measure the cost of the contenders one after the other, in a worker while the others rest."""
     for done, (label, run) in enumerate(runs.items()):
@@ -208,9 +205,7 @@ def _measure(
         for end in pool.run(_cost, {label: (run, root)}):
             # A rule that cannot be bound has been reported when its runs failed.
             if isinstance(end, workers.Returned):
-                path = directory / "cost.json"
-                known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-                _write_costs(directory, {**known, label: {**end.value, "run": run.id}})
+                costs.add(label, run, end.value)
     if runs:
         on_event(Measuring(len(runs), len(runs)))
 
@@ -220,8 +215,21 @@ def _cost(task: tuple[Run, str | Path | None], emit: workers.Emit) -> dict[str, 
     return cost.measure(run, root=root)
 
 
-def _write_costs(directory: Path, costs: Mapping[str, Any]) -> None:
-    write_atomically(directory / "cost.json", (json.dumps(costs, indent=2) + "\n").encode())
+def _audit(
+    pool: workers.Pool, cards: Kept, runs: Mapping[str, Run], root: str | Path | None, on_event: OnEvent
+) -> None:
+    """Audit the contenders, as many at a time as there are workers."""
+    done = 0
+    if runs:
+        on_event(Auditing(0, len(runs)))
+    for end in pool.run(audits.work, {label: (run, label, root) for label, run in runs.items()}):
+        if isinstance(end, workers.Message):
+            continue
+        # A rule that cannot be bound has been reported when its runs failed.
+        if isinstance(end, workers.Returned):
+            cards.add(end.key, runs[end.key], audits.entry(end.value))
+        done += 1
+        on_event(Auditing(done, len(runs)))
 
 
 def _created(directory: Path, comparison: Comparison) -> str:

@@ -10,6 +10,7 @@ from plausible.core.names import check_options, resolve
 from plausible.models.convolutional import lenet, small_conv
 from plausible.models.perceptron import mlp
 from plausible.models.residual import resnet18, resnet20, resnet56
+from plausible.models.spiking import rsnn
 
 _BUILT_IN: dict[str, Callable[..., nn.Module]] = {
     "mlp": mlp,
@@ -18,6 +19,7 @@ _BUILT_IN: dict[str, Callable[..., nn.Module]] = {
     "resnet18": resnet18,
     "resnet20": resnet20,
     "resnet56": resnet56,
+    "rsnn": rsnn,
 }
 
 

@@ -28,7 +28,7 @@ def learning(table: Sequence[Standing], medium: Medium) -> Figure | None:
     mark = marks(tuple(s.contender for s in table))
     figure, axes = _panels(len(shown), medium)
     values = [v for s in shown for run in s.contender.finished for _, v in _validation(run)]
-    _error_axis(axes[0], values)
+    error_axis(axes[0], values)
     reference = next((s for s in shown if s.reference), None)
     for ax, s in zip(axes, shown, strict=True):
         m = mark[s.contender.label]
@@ -152,8 +152,14 @@ def _band(ax: Axes, x: Sequence[float], mean: Sequence[float], sd: Sequence[floa
         ax.fill_between(x, low, high, color=colour, alpha=0.18, lw=0)
 
 
-def _error_axis(ax: Axes, accuracies: Sequence[float]) -> None:
-    """Make the y axis of ``ax`` (and of those that share it) logarithmic in 100 − accuracy."""
+def error_axis(ax: Axes, accuracies: Sequence[float], least: float = 4.0) -> None:
+    """Make the y axis of ``ax`` (and of those that share it) logarithmic in 100 − accuracy.
+
+    Args:
+        ax: whose axis.
+        accuracies: what must fit, in %.
+        least: the ratio of the largest to the smallest error that it spans at least: where all is level, still a scale.
+    """
     errors = [100 - v for v in accuracies]
     # Where a run makes no error at all, it is drawn as if it made half of the smallest one seen.
     floor = min((e for e in errors if e > 0), default=0.1) / 2
@@ -165,17 +171,28 @@ def _error_axis(ax: Axes, accuracies: Sequence[float]) -> None:
         ),
     )
     best = max(min(errors), floor)
-    worst = max(*errors, 4 * best)  # where all is level, still a scale
-    ax.set_ylim(100 - worst * 1.08, 100 - best * 0.9)
-    span = np.log(worst * 1.08 / (best * 0.9))
-    ticks: list[float] = []
-    for tick in (0, 10, 20, 30, 40, 50, 60, 70, 80, 90, 95, 97, 98, 99, 99.5, 99.8, 99.9):
-        room = not ticks or np.log((100 - ticks[-1]) / (100 - tick)) > span / 6
-        if 100 - worst * 1.08 <= tick <= 100 - best * 0.9 and room:
-            ticks.append(tick)
-    ax.yaxis.set_major_locator(FixedLocator(ticks))
+    worst = max(*errors, least * best)
+    low, high = 100 - worst * 1.08, 100 - best * 0.9
+    ax.set_ylim(low, high)
+    ax.yaxis.set_major_locator(FixedLocator(_error_ticks(low, high)))
     ax.yaxis.set_minor_locator(FixedLocator([]))
     ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}%"))
+
+
+def _error_ticks(low: float, high: float) -> list[float]:
+    """Round accuracies between ``low`` and ``high`` (%), about evenly spaced in the logarithm of the error."""
+    span = np.log((100 - low) / (100 - high))
+    ticks: list[float] = []
+    wide = [0, 10, 20, 30, 40, 50, 60, 70, 80, 90, 95, 97, 98, 99, 99.5, 99.8, 99.9]
+    for choice in (wide, *([k * step for k in range(round(100 / step))] for step in (5, 2, 1, 0.5, 0.2, 0.1))):
+        ticks = []
+        for tick in choice:
+            room = not ticks or np.log((100 - ticks[-1]) / (100 - tick)) > span / 6
+            if low <= tick <= high and room:
+                ticks.append(round(tick, 1))
+        if len(ticks) >= 4:
+            break
+    return ticks
 
 
 def _key(figure: Figure, keys: list[Line2D], title: str, columns: int) -> None:

@@ -3,6 +3,9 @@
 Rules bring their names with them. Data and models that are not here (a user's own) are printed as they were given.
 """
 
+import math
+from collections.abc import Mapping
+
 from plausible.compare.statistics import Estimate
 
 _DATA = {
@@ -19,6 +22,7 @@ _MODELS = {
     "resnet18": "a ResNet-18",
     "resnet20": "a ResNet-20",
     "resnet56": "a ResNet-56",
+    "rsnn": "a recurrent spiking network",
 }
 _WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
@@ -48,7 +52,12 @@ def model(name: str) -> str:
 
 def count(n: int, noun: str) -> str:
     """``five seeds``, ``one seed``, ``12 seeds``."""
-    return f"{_WORDS[n] if n < len(_WORDS) else n} {noun}{'' if n == 1 else 's'}"
+    return f"{number(n)} {noun}{'' if n == 1 else 's'}"
+
+
+def number(n: int) -> str:
+    """A count in words, up to ten."""
+    return _WORDS[n] if n < len(_WORDS) else str(n)
 
 
 def listed(items: list[str]) -> str:
@@ -90,3 +99,27 @@ def duration(seconds: float) -> str:
         if seconds < limit:
             return f"{seconds * scale:.3g} {unit}"
     return f"{seconds / 3600:.3g} h"
+
+
+SIGNS: Mapping[str, str] = {
+    "solved": "✔",
+    "partly": "◐",
+    "violated": "✘",
+    "does not apply": "–",
+    "could not be measured": "?",
+}
+"""The sign of each verdict of the audit, where it stands as text."""
+
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def magnitude(value: float) -> str:
+    """A measured value in few characters: 0.153 → ``0.15``; 8.96e-17 → ``9·10⁻¹⁷``; 10 → ``10``; infinity → ``∞``."""
+    if not math.isfinite(value):
+        return "∞" if value > 0 else "−∞" if value < 0 else "not a number"
+    if value == 0:
+        return "0"
+    if not 1e-3 <= abs(value) < 1e4:
+        mantissa, _, power = f"{value:.0e}".partition("e")
+        return f"{mantissa}·10{str(int(power)).translate(_RAISED)}".replace("-", "−")
+    return f"{float(f'{value:.2g}'):g}".replace("-", "−") if abs(value) < 100 else f"{value:.0f}".replace("-", "−")

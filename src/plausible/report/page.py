@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 import plausible
 from plausible.core import registry
 from plausible.core.errors import ConfigurationError, UnknownName
-from plausible.report import curves, figures, names, svg, tables
+from plausible.report import curves, figures, names, problems, svg, tables
+from plausible.report.field import field, shown
 from plausible.report.results import Results, load
 from plausible.report.style import NARROW, PALETTE, PRINT, WIDE, Medium, drawing, marks
 from plausible.report.summary import Standing, finding, layers_of, standings
@@ -30,6 +31,14 @@ class _Plan:
 _UPDATE = "Angle between update and back-propagation’s"
 _FEEDBACK = "Angle between feedback and forward weights"
 _PLANS = (
+    _Plan(
+        "problems",
+        field,
+        "Accuracy on the test set, on an axis that is logarithmic in the error, against the number of "
+        "back-propagation’s six problems that the rule solves, both measured. Upright bar: 95% confidence interval of "
+        "the mean; paler bar: a column further for each problem that is solved in part; dashed: back-propagation. "
+        "All in one column solve the same number, and stand apart only so that each can be seen.",
+    ),
     _Plan(
         "final",
         figures.final,
@@ -67,7 +76,8 @@ def write(directory: str | Path, *, out: str | Path | None = None) -> Path:
     """Write the report of the comparison in ``directory`` and return the path of its page.
 
     Into ``out`` (by default ``directory`` itself) go report.html, results.csv (a row per run), summary.csv (a row per
-    contender), results.md, and report/figures/ with every figure as SVG and PDF. Each file is replaced whole.
+    contender), problems.csv (a row per contender and problem), results.md, and report/figures/ with every figure as
+    SVG and PDF. Each file is replaced whole.
 
     Raises:
         ReportError: ``directory`` is not a comparison, or a file in it is damaged.
@@ -83,6 +93,7 @@ def write(directory: str | Path, *, out: str | Path | None = None) -> Path:
     for name, text in (
         ("results.csv", tables.runs_csv(results)),
         ("summary.csv", tables.summary_csv(table)),
+        ("problems.csv", tables.problems_csv(table)),
         ("results.md", tables.markdown(results, table, sentence)),
         ("report.html", page),
     ):
@@ -119,14 +130,18 @@ def _render(results: Results, table: Sequence[Standing], sentence: str, drawn: d
         standings=table,
         sentence=sentence,
         facts=_facts(results),
-        problems="; ".join(f"{s.title}: {', '.join(s.problems)}" for s in table if s.problems),
+        missing="; ".join(f"{s.title}: {', '.join(s.problems)}" for s in table if s.problems),
         single=max((s.accuracy.n for s in table if s.accuracy), default=0) == 1,
         probed=bool(layers_of(table)),
         overridden=[s for s in table if s.contender.overrides],
         tuning=_tuning(results),
         environment=tables.environment(results),
         figures={plan.name: drawn.get(plan.name, "") for plan in _PLANS},
-        captions={plan.name: f"{plan.caption} {_flat(table, plan.name)}" for plan in _PLANS},
+        captions={plan.name: f"{plan.caption} {_left_out(table, plan.name)}" for plan in _PLANS},
+        over=problems.columns(table),
+        problems=problems,
+        source=problems.source(results, table),
+        verdicts={name: Markup(svg.verdict(name)) for name in names.SIGNS},
         glyphs={label: Markup(svg.glyph(mark)) for label, mark in marks(results.contenders).items()},
         palette=PALETTE,
         tables=tables,
@@ -150,14 +165,18 @@ def _facts(results: Results) -> list[tuple[str, str]]:
     return [*facts, ("Date", results.created[:10])] if results.created else facts
 
 
-def _flat(table: Sequence[Standing], figure: str) -> str:
-    """Whose panels are left out of a figure of angles, and why; nothing for other figures."""
-    if not figure.endswith("-angle"):
+def _left_out(table: Sequence[Standing], figure: str) -> str:
+    """Who is left out of a figure, and why; nothing for figures that show all."""
+    finished = [s for s in table if s.contender.finished]
+    if figure == "problems":
+        titles, why = [s.title for s in finished if s not in [each for each, *_ in shown(table)]], "Not audited"
+    elif figure.endswith("-angle"):
+        measure = figure.replace("-", "_")
+        titles = [s.title for s in finished if curves.is_flat(s, measure)]
+        why = "Without a panel, because the angle is zero or does not apply"
+    else:
         return ""
-    measure = figure.replace("-", "_")
-    left_out = [s.title for s in table if s.contender.finished and curves.is_flat(s, measure)]
-    why = "Without a panel, because the angle is zero or does not apply"
-    return f"{why}: {names.listed(left_out)}." if left_out else ""
+    return f"{why}: {names.listed(titles)}." if titles else ""
 
 
 def _tuning(results: Results) -> str:

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from plausible.core.errors import PlausibleError
+from plausible.audit import Scorecard
+from plausible.compare.audits import FILE as AUDIT
+from plausible.core.errors import DataError, PlausibleError
 from plausible.train import Home
 from plausible.train.files import explained
 from plausible.train.records import read
@@ -79,7 +81,8 @@ class Cost:
 class Contender:
     """One rule as it was entered, with its runs in the order of the seeds.
 
-    ``full`` and ``short`` are the rule's names in print; ``control`` says what it controls for, if it does.
+    ``full`` and ``short`` are the rule's names in print; ``control`` says what it controls for, if it does; ``card`` is
+    what an audit in this comparison found, if there was one.
     """
 
     label: str
@@ -93,6 +96,7 @@ class Contender:
     reference: str
     runs: tuple[RunRecord, ...]
     cost: Cost | None
+    card: Scorecard | None = None
 
     @property
     def finished(self) -> tuple[RunRecord, ...]:
@@ -131,7 +135,7 @@ def load(directory: str | Path) -> Results:
             "Give the directory that `plausible compare` wrote."
         )
     raw = _json(path)
-    costs = _json(directory / "cost.json") if (directory / "cost.json").is_file() else {}
+    costs, cards = _optional(directory / "cost.json"), _cards(directory / AUDIT)
     try:
         seeds = tuple(int(seed) for seed in raw["seeds"])
         contenders = tuple(
@@ -149,6 +153,7 @@ def load(directory: str | Path) -> Results:
                     _run(directory, seed, str(raw["runs"].get(entry["label"], {}).get(str(seed), ""))) for seed in seeds
                 ),
                 cost=_cost(costs[entry["label"]]) if entry["label"] in costs else None,
+                card=cards.get(entry["label"]),
             )
             for entry in raw["contenders"]
         )
@@ -206,6 +211,16 @@ def _run(directory: Path, seed: int, run_id: str) -> RunRecord:
 
 def _cost(raw: Mapping[str, Any]) -> Cost:
     return Cost(**{name: raw.get(name) for name in Cost.__dataclass_fields__})
+
+
+def _cards(path: Path) -> dict[str, Scorecard]:
+    """Label → what the audit found."""
+    try:
+        return {label: Scorecard.from_dict(entry["scorecard"]) for label, entry in _optional(path).items()}
+    except (DataError, KeyError, TypeError) as error:
+        raise ReportError(
+            f"{path} does not hold scorecards ({error}). Remove it; `plausible compare --audit` measures them again."
+        ) from error
 
 
 def _optional(path: Path) -> dict[str, Any]:

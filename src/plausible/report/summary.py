@@ -4,10 +4,15 @@ Only finished runs are averaged, and what is missing is named: a mean over the s
 diverges. Nothing here calls a difference significant; it gives the interval.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
+from plausible.audit import Scorecard
+from plausible.audit.measured import measured
 from plausible.compare.statistics import Difference, Estimate, estimate, holm, paired_difference
+from plausible.core import registry
+from plausible.core.errors import UnknownName
 from plausible.report import names
 from plausible.report.results import Contender, Results, RunRecord
 
@@ -16,12 +21,25 @@ FEW = 5
 
 
 @dataclass(frozen=True)
+class Audited:
+    """What the audit found of a contender.
+
+    Attributes:
+        card: the findings.
+        own: they are of this very contender; else of its rule with default options, from the table that is shipped.
+    """
+
+    card: Scorecard
+    own: bool
+
+
+@dataclass(frozen=True)
 class Standing:
     """One contender's final test accuracy (a fraction of 1), alone and against back-propagation, seed by seed.
 
     ``accuracy`` is None where no run finished; ``difference`` also where there is no back-propagation to pair with,
     and for back-propagation itself. ``p`` is Holm's adjusted p of the paired t test, over all contenders but sham.
-    ``problems`` names the runs that are not in the numbers.
+    ``problems`` names the runs that are not in the numbers. ``audited`` is None where nobody has audited it.
     """
 
     contender: Contender
@@ -32,6 +50,7 @@ class Standing:
     difference: Difference | None
     p: float | None
     problems: tuple[str, ...]
+    audited: Audited | None = None
 
     @property
     def reference(self) -> bool:
@@ -74,9 +93,23 @@ def standings(results: Results) -> tuple[Standing, ...]:
             difference=differences.get(c.label),
             p=adjusted.get(c.label),
             problems=tuple(f"seed {run.seed} {run.status}" for run in c.runs if not run.finished),
+            audited=_audited(c, results.base),
         )
         for c in results.contenders
     )
+
+
+def _audited(contender: Contender, base: Mapping[str, Any]) -> Audited | None:
+    """Its own scorecard; else its rule's in the shipped table, unless it has options that may change how it learns."""
+    if contender.card is not None:
+        return Audited(contender.card, own=True)
+    try:
+        numbers = registry.get(contender.rule).tunables()
+    except UnknownName:
+        return None
+    options = contender.overrides.get("rule_options", base.get("rule_options", {}))
+    card = measured().get(contender.rule) if set(options) <= set(numbers) else None
+    return card and Audited(card, own=False)
 
 
 def finding(results: Results, table: Iterable[Standing]) -> str:

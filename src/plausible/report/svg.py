@@ -15,6 +15,17 @@ from plausible.report.style import PALETTE, Mark
 from plausible.train.files import make_directory, write_atomically
 
 _VARIABLES = {light: f"var(--{name})" for name, (light, _) in PALETTE.items()}
+_STROKE = "fill: none; stroke-linecap: round; stroke-linejoin: round; stroke: var"
+_VERDICTS = {
+    "solved": '<circle r="7" style="fill: var(--green)"/>'
+    f'<path d="M-3.2 .3L-1 2.6L3.4 -2.4" style="{_STROKE}(--paper); stroke-width: 1.9"/>',
+    "partly": f'<circle r="6.2" style="{_STROKE}(--gold); stroke-width: 1.6"/>'
+    '<path d="M0 -6.2A6.2 6.2 0 0 0 0 6.2Z" style="fill: var(--gold)"/>',
+    "violated": f'<path d="M-4 -4L4 4M4 -4L-4 4" style="{_STROKE}(--vermilion); stroke-width: 2"/>',
+    "does not apply": f'<path d="M-3 0H3" style="{_STROKE}(--soft); stroke-width: 1.6"/>',
+    "could not be measured": f'<path d="M-2.6 -2.6A2.6 2.6 0 1 1 .6 -.1C.1 .4 0 .9 0 1.7M0 5V5.1" '
+    f'style="{_STROKE}(--soft); stroke-width: 1.7"/>',
+}
 _COMMANDS = {int(Outline.MOVETO): "M", int(Outline.LINETO): "L", int(Outline.CURVE3): "Q", int(Outline.CURVE4): "C"}
 _UNDATED_PDF = {"CreationDate": None, "Creator": "plausible", "Producer": None}
 _UNDATED_SVG = {"Date": None, "Creator": "plausible"}
@@ -56,6 +67,11 @@ def inline(figure: Figure, name: str, description: str) -> str:
     box = head[head.index("viewBox=") :].split('"')[1]
     label = html.escape(description, quote=True)
     return f'<svg class="{name.rpartition("-")[2]}" viewBox="{box}" role="img" aria-label="{label}">{body}'
+
+
+def verdict(name: str) -> str:
+    """The sign of a verdict of the audit as a small ``<svg>``: told by its form, and by colour besides."""
+    return f'<svg class="verdict" viewBox="-8 -8 16 16" aria-hidden="true">{_VERDICTS[name]}</svg>'
 
 
 def glyph(mark: Mark) -> str:

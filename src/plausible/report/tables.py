@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from plausible.compare.statistics import Estimate, estimate
-from plausible.report import names
+from plausible.report import names, problems
 from plausible.report.results import Results, RunRecord
 from plausible.report.summary import Standing, layers_of
 
@@ -64,8 +64,13 @@ def summary_csv(table: Sequence[Standing]) -> str:
     return _csv(rows)
 
 
+def problems_csv(table: Sequence[Standing]) -> str:
+    """One row per contender and problem of back-propagation that it was audited for."""
+    return _csv(problems.rows(table))
+
+
 def markdown(results: Results, table: Sequence[Standing], sentence: str) -> str:
-    """The finding and the table of final accuracies as GitHub-flavoured Markdown."""
+    """The finding, the table of final accuracies and the matrix of problems as GitHub-flavoured Markdown."""
     head = ("Rule", "Test accuracy", "SD", "95% CI", "Difference (points)", "95% CI", "p (Holm)", "Seeds")
     lines = [f"# {_cell(results.title)}", "", sentence, "", f"| {' | '.join(head)} |", "|:--|" + "--:|" * 7]
     lines += [
@@ -73,10 +78,12 @@ def markdown(results: Results, table: Sequence[Standing], sentence: str) -> str:
         for s in table
         for row in [[cell.replace("reference", "–") for cell in accuracy_cells(s)]]
     ]
-    problems = [f"{s.title}: {', '.join(s.problems)}" for s in table if s.problems]
-    if problems:
-        lines += ["", f"Not in these numbers: {_cell('; '.join(problems))}."]
+    missing = [f"{s.title}: {', '.join(s.problems)}" for s in table if s.problems]
+    if missing:
+        lines += ["", f"Not in these numbers: {_cell('; '.join(missing))}."]
     lines += ["", "Paired by seed; intervals and p from Student’s t. Accuracies in % of the test set."]
+    if matrix := problems.markdown(results, table):
+        lines += ["", "## Which problems each rule solves", "", *matrix]
     if results.command:
         lines += ["", "```", results.command, "```"]
     return "\n".join(lines) + "\n"

@@ -22,15 +22,16 @@ Reference: nokland2016
 }
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from plausible.core.families.broadcast import BroadcastRule, CutSite
 from plausible.core.registry import register
-from plausible.core.rule import Claims
+from plausible.core.rule import Claims, held
 
 
 @register
@@ -48,6 +49,12 @@ class DirectFeedbackAlignment(BroadcastRule):
         additive=True,
         paper="nokland2016",
     )
+    literature = held("Y Y N ~ ~ N Y Y N")
+    because: ClassVar[Mapping[str, str]] = {
+        "spiking": "The literature's half mark is for spiking versions of the rule; on a net of rates nothing spikes.",
+        "timing": "One broadcast instead of a sequence of messages is held half a solution. The error still must meet "
+        "the activity of its own stimulus: a stimulus late, the update is unrelated to the one in time.",
+    }
 
     def init(self, state: CutSite, draw: Callable[[str], torch.Generator]) -> dict[str, Tensor]:
         """Draw B."""

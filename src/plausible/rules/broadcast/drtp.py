@@ -31,7 +31,7 @@ from torch.nn import functional as F
 
 from plausible.core.errors import ConfigurationError
 from plausible.core.registry import register
-from plausible.core.rule import Claims, Teacher
+from plausible.core.rule import Claims, Teacher, held
 from plausible.rules.broadcast.dfa import DirectFeedbackAlignment
 
 
@@ -50,6 +50,7 @@ class DirectRandomTargetProjection(DirectFeedbackAlignment):
         additive=True,
         paper="frenkel2021",
     )
+    literature = held("Y Y ? ? ? N ? Y ?")
 
     def message(self, error: Tensor, y: Teacher) -> Tensor:
         """−y*/N, in the shape of the error.

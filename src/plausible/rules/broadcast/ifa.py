@@ -15,7 +15,7 @@ Departures:
 Reference: nokland2016
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -27,7 +27,7 @@ from torch.nn import functional as F
 from plausible.core.errors import ConfigurationError
 from plausible.core.families.broadcast import BroadcastLearner, BroadcastRule, CutSite, Root
 from plausible.core.registry import register
-from plausible.core.rule import Claims, Inputs
+from plausible.core.rule import Claims, Inputs, held
 
 
 @register
@@ -45,6 +45,13 @@ class IndirectFeedbackAlignment(BroadcastRule):
         additive=True,
         paper="nokland2016",
     )
+    literature = held("Y N N ~ ~ N Y Y N")
+    because: ClassVar[Mapping[str, str]] = {
+        "spiking": "The literature's half mark is for spiking versions of the rule; on a net of rates nothing spikes.",
+        "timing": "The push has to meet the activity of its own stimulus: a stimulus late, the update is unrelated to "
+        "the one in time.",
+        "weight transport": "The push travels up through the forward weights, not down.",
+    }
     retraces: ClassVar[bool] = True
 
     def init(self, state: CutSite, draw: Callable[[str], torch.Generator]) -> dict[str, Tensor]:

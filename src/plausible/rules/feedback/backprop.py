@@ -21,15 +21,16 @@ Reference: rumelhart1986
 }
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
 from plausible.core.attach import refuse_if_bound
 from plausible.core.learner import Learner
 from plausible.core.registry import register
-from plausible.core.rule import Claims, Inputs, Loss, Outcome, Rule, Teacher
+from plausible.core.rule import Claims, Inputs, Loss, Outcome, Rule, Teacher, held
 
 
 @register
@@ -47,6 +48,11 @@ class Backprop(Rule):
         additive=True,
         paper="rumelhart1986",
     )
+    literature = held("N N N N N N ~ Y N")
+    because: ClassVar[Mapping[str, str]] = {
+        "locality": "Plain back-propagation is left as it is, and its messages pass through no wires: what cannot be "
+        "held cannot be called local. `sham`, the same mathematics on wires, is local given its messages."
+    }
 
     def bind(self, model: nn.Module, loss: Loss, example: Inputs | None = None) -> "BackpropLearner":
         """Bind to any model; neither an example nor an optimiser is needed."""

@@ -14,14 +14,16 @@ Departures:
 Reference: liao2016
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from plausible.core.families.transport import TransportRule, TransportSite
 from plausible.core.registry import register
-from plausible.core.rule import Claims
+from plausible.core.rule import Claims, held
 
 
 @register
@@ -39,6 +41,10 @@ class BatchRandomSignSymmetry(TransportRule):
         additive=False,
         paper="liao2016",
     )
+    literature = held("~ N N N N N ~ Y ~")
+    because: ClassVar[Mapping[str, str]] = {
+        "Dale's law": "As for `usf`: the law would make matching signs easy, and the rule does not bring it about.",
+    }
 
     def feedback(self, weight: Tensor, state: TransportSite) -> Tensor:
         """A fresh M with the weight's current signs; drawn where the weight lives, since the draw is the cost."""

@@ -31,7 +31,7 @@ from torch import Tensor
 
 from plausible.core.families.transport import TransportRule, TransportSite
 from plausible.core.registry import register
-from plausible.core.rule import Claims
+from plausible.core.rule import Claims, held
 
 
 def random_feedback(weight: Tensor, draw: torch.Generator, scale: float) -> Tensor:
@@ -56,6 +56,7 @@ class FeedbackAlignment(TransportRule):
         additive=True,
         paper="lillicrap2016",
     )
+    literature = held("Y N N N N N Y Y N")
 
     def init(self, weight: Tensor, draw: Callable[[str], torch.Generator], scale: float) -> dict[str, Tensor]:
         """Draw B."""

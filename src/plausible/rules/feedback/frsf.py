@@ -21,15 +21,16 @@ Reference: liao2016
 }
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from plausible.core.families.transport import TransportRule, TransportSite
 from plausible.core.registry import register
-from plausible.core.rule import Claims
+from plausible.core.rule import Claims, held
 from plausible.rules.feedback.fa import random_feedback
 
 
@@ -48,6 +49,10 @@ class FixedRandomSignSymmetry(TransportRule):
         additive=True,
         paper="liao2016",
     )
+    literature = held("~ N N N N N ~ Y ~")
+    because: ClassVar[Mapping[str, str]] = {
+        "Dale's law": "As for `usf`: the law would make matching signs easy, and the rule does not bring it about.",
+    }
 
     def init(self, weight: Tensor, draw: Callable[[str], torch.Generator], scale: float) -> dict[str, Tensor]:
         """Draw M."""

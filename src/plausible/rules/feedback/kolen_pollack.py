@@ -39,7 +39,7 @@ from plausible.core.coverage import survey
 from plausible.core.errors import PlausibleWarning
 from plausible.core.families.transport import TransportLearner, TransportRule, TransportSite
 from plausible.core.registry import register
-from plausible.core.rule import Claims, Inputs, Loss
+from plausible.core.rule import Claims, Inputs, Loss, held
 from plausible.rules.feedback.fa import random_feedback
 
 
@@ -58,6 +58,7 @@ class KolenPollack(TransportRule):
         additive=True,
         paper="akrout2019",
     )
+    literature = held("Y N N N N N ~ Y N")
     learns_feedback: ClassVar[bool] = True
 
     @property

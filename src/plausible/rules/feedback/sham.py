@@ -19,7 +19,7 @@ from torch import Tensor
 
 from plausible.core.families.transport import TransportRule, TransportSite
 from plausible.core.registry import register
-from plausible.core.rule import Claims
+from plausible.core.rule import Claims, held
 
 
 @register
@@ -39,6 +39,7 @@ class Sham(TransportRule):
         additive=True,
         paper="xiao2018",
     )
+    literature = held("N N N N N N ~ Y N")
     scale: float = 1.0  # has no say, so tuning is not to search it
 
     def feedback(self, weight: Tensor, state: TransportSite) -> Tensor:

@@ -12,15 +12,16 @@ Departures:
 Reference: xiao2018
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from plausible.core.families.transport import TransportRule, TransportSite
 from plausible.core.registry import register
-from plausible.core.rule import Claims
+from plausible.core.rule import Claims, held
 
 
 @register
@@ -38,6 +39,10 @@ class SignedInit(TransportRule):
         additive=True,
         paper="xiao2018",
     )
+    literature = held("~ N N N N N ~ Y N")
+    because: ClassVar[Mapping[str, str]] = {
+        "weight transport": "Signs are copied once, before learning begins. Learning reads no forward weight.",
+    }
 
     def init(self, weight: Tensor, draw: Callable[[str], torch.Generator], scale: float) -> dict[str, Tensor]:
         """Take the signs, once."""

@@ -21,14 +21,16 @@ Reference: xiao2018
 }
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from plausible.core.families.transport import TransportRule, TransportSite
 from plausible.core.registry import register
-from plausible.core.rule import Claims
+from plausible.core.rule import Claims, held
 
 
 @register
@@ -46,6 +48,11 @@ class UniformSignSymmetry(TransportRule):
         additive=True,
         paper="xiao2018",
     )
+    literature = held("~ N N N N N ~ Y ~")
+    because: ClassVar[Mapping[str, str]] = {
+        "Dale's law": "With one sign for each neuron, matching signs could be wired once for all. The rule does not "
+        "bring that about: outgoing weights start with both signs, and change them.",
+    }
 
     def feedback(self, weight: Tensor, state: TransportSite) -> Tensor:
         """The layer's scale with the weight's current signs; nothing is stored."""

@@ -27,7 +27,7 @@ from plausible.core.attach import refuse_if_bound
 from plausible.core.coverage import survey
 from plausible.core.families.transport import TransportLearner, TransportRule, TransportSite
 from plausible.core.registry import register
-from plausible.core.rule import Claims, Inputs, Loss, require, tunable
+from plausible.core.rule import Claims, Inputs, Loss, held, require, tunable
 from plausible.functional.random import generator
 from plausible.rules.feedback.fa import random_feedback
 
@@ -70,6 +70,7 @@ class WeightMirror(TransportRule):
         additive=True,
         paper="akrout2019",
     )
+    literature = held("Y N N N N N ~ Y N")
     noise: float = 0.1
     mirror_rate: float = tunable(0.05, 0.005, 0.5, log=True)
     mirror_batch: int = 128

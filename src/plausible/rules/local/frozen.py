@@ -29,7 +29,7 @@ from plausible.core.attach import refuse_if_bound
 from plausible.core.coverage import Coverage, survey
 from plausible.core.families.broadcast import BroadcastLearner, BroadcastRule, CutSite
 from plausible.core.registry import register
-from plausible.core.rule import Claims, Inputs, Loss
+from plausible.core.rule import Claims, Inputs, Loss, held
 
 
 @register
@@ -48,6 +48,7 @@ class Frozen(BroadcastRule):
         additive=True,
         paper="jaeger2001",
     )
+    literature = held("? ? ? ? ? N ? Y ?")
     scale: float = 1.0  # has no say, so tuning is not to search it
     needs_example: ClassVar[bool] = False
 

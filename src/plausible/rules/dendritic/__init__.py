@@ -1,0 +1,1 @@
+"""Rules whose errors are potentials of dendrites."""

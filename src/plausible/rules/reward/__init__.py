@@ -1,0 +1,1 @@
+"""Rules that are told how good an action was, and not which would have been right."""

@@ -1,0 +1,1 @@
+"""Rules that give every layer a target, carried down by inverse nets that are learned."""
