@@ -1,4 +1,4 @@
-"""Other people's learners behind the audit's door: each factory builds one anew from a package as it is on PyPI.
+"""Other people's learners behind the audit's door: each factory builds one anew from a package as released.
 
 ``plausible audit --target benchmarks.foreign:biotorch_fa``, from the root of the repository, audits one, and
 ``python -m benchmarks.foreign_table`` all. The packages are no dependencies of ours:

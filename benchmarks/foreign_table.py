@@ -45,7 +45,7 @@ def _cell(finding: Finding) -> str:
 
 HEAD = """# What the audit finds in other people's packages
 
-Made by `python -m benchmarks.foreign_table` from the packages as they are on PyPI; one alone is audited by
+Made by `python -m benchmarks.foreign_table` from the packages as released; one alone is audited by
 `plausible audit --target benchmarks.foreign:{first}`. Digits data, {examples} examples, seed 0, one random net each.
 
 A number is what the verdict rests on: for weight and derivative transport, the relative change of updates upstream

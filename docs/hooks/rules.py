@@ -149,10 +149,10 @@ def _options(rule: type[Rule]) -> list[tuple[str, ...]]:
     meanings: dict[str, str] = {}
     for base in reversed(rule.__mro__):
         attributes = (inspect.getdoc(base) or "").partition("Attributes:\n")[2]
-        for name, text in re.findall(
-            r"^    (\w+): (.*(?:\n {8}.*)*)", attributes, re.M
+        for names, text in re.findall(
+            r"^    (\w+(?:, \w+)*): (.*(?:\n {8}.*)*)", attributes, re.M
         ):
-            meanings[name] = " ".join(text.split())
+            meanings |= dict.fromkeys(names.split(", "), " ".join(text.split()))
     rows = []
     for field in dataclasses.fields(rule):
         tunable = rule.tunables().get(field.name)

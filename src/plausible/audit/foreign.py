@@ -55,8 +55,8 @@ class ForeignSubject(Subject):
         self._seed, self._hold = seed, hold_weights
         self._shared: set[int] = set()
         self._along = False
-        native, self.time_axis, self._along = self._first(batch)
-        self.dtype = torch.float64 if native == torch.float64 or self._precise(batch) else native
+        made_in, self.time_axis, self._along = self._first(batch)
+        self.dtype = torch.float64 if made_in == torch.float64 or self._precise(batch) else made_in
         self._fault = self._examine(batch)
 
     def copy(self) -> "ForeignSpecimen":

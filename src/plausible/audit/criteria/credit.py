@@ -34,7 +34,7 @@ BATCH = 16
 # apart, because the control's output layer may take larger steps than one whose inputs change: first the control's,
 # then the learner's, with an output layer that is as fast, or slower.
 OUTPUT = (0.03, 0.1, 0.3, 1.0)
-HIDDEN = (0.004, 0.016, 0.064, 0.25)
+HIDDEN = (0.002, 0.008, 0.032, 0.128)
 SLOWER = (0.3, 1.0)
 ALIKE = 0.01  # a few examples are soon learned at any rate, and then the slowest one spoils the least
 
@@ -105,7 +105,7 @@ class _Net:
         untaught: the others.
         step: ‖weight‖ / ‖update‖ at the start, of the output layer and of the hidden ones.
         steps: how many are trained for: fewer for learners that take time over each.
-        searched: in how many of the repetitions the rates are searched; the others take those of the last.
+        searched: in how many of the repetitions the rates are searched; the others take those of the last of these.
         examples: of how many the angles are taken.
     """
 
@@ -123,8 +123,8 @@ class _Net:
             self._ratio(weights, {k: u for k, u in updates.items() if owner(k) in self.taught}),
         )
         passes = len(record.events) / max(len(record.order), 1)
-        self.steps = 60 if passes <= 3 else 40 if passes <= 30 else 20
-        self.searched = FOLDS if passes <= 300 else 1
+        self.steps = 120 if passes <= 3 else 60 if passes <= 30 else 20
+        self.searched = 2 if passes <= 300 else 1
         self.examples = 32 if passes <= 30 else 8
 
     @staticmethod

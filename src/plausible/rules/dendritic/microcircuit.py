@@ -16,15 +16,16 @@ What travels:
 
 Departures:
     η is the optimiser's; what ``grad`` gets is the integral of the plasticity over the call. Stimulus and teacher
-    change slowly, with the time constant tau; synapses have no low-pass filter of their own, and somata no noise. A stream
-    without a past starts where its stimulus would have brought it without a teacher. Interneurons have biases where the
-    cells above have. η_IP is such that W^IP takes W^up's steps, as it must if interneurons are to go on predicting cells
-    whose synapses change: to first order in the nudge, and under an optimiser that is linear in the gradients, as SGD is
-    with momentum or without. (Under Adam, interneurons fall behind, and their errors drown the teacher's.) η_PI is 0,
-    since W^PI = −W^down stays right. The teacher is a target potential, as in the paper, or with nudge="error" a current
-    −g_som ∂loss/∂v̂_L. With dynamics="steady-state", one sweep up and one down stand for the equations, an approximation
-    of the authors' for MNIST; its rates of change are taken for as long as the equations would have run. It takes two
-    phases in the place of one: what is said of the rule is said of the equations.
+    change slowly, with the time constant tau; synapses have no low-pass filter of their own, and somata no noise. A
+    stream without a past starts where its stimulus would have brought it without a teacher. Interneurons have biases
+    where the cells above have. η_IP is such that W^IP takes W^up's steps, as it must if interneurons are to go on
+    predicting cells whose synapses change: to first order in the nudge, and under an optimiser that is linear in the
+    gradients, as SGD is with momentum or without. (Under Adam, interneurons fall behind, and their errors drown the
+    teacher's.) η_PI is 0, since W^PI = −W^down stays right. The teacher is a target potential, as in the paper, or
+    with nudge="error" a current −g_som ∂loss/∂v̂_L. With dynamics="steady-state", one sweep up and one down stand for
+    the equations, an approximation of the authors' for MNIST; its rates of change are taken for as long as the
+    equations would have run. It takes two phases in the place of one: what is said of the rule is said of the
+    equations.
 
 Reference: sacramento2018
 
@@ -61,8 +62,9 @@ class DendriticMicrocircuit(Rule):
             approximation.
         nudge: "target" pulls the output to a potential: ``high`` for the cell of the label and ``low`` for the others,
             or the teacher itself where it is no label; "error" injects the loss's gradient as a current.
-        high, low: potentials.
-        leak, basal, apical, dendritic, somatic: see :class:`~plausible.rules.dendritic.circuit.Conductances`.
+        high, low: the potentials that a target pulls to.
+        leak, basal, apical, dendritic, somatic: conductances, as in
+            :class:`~plausible.rules.dendritic.circuit.Conductances`.
         scale: W^down is N(0, scale² / n_{k+1}).
         interneuron_rate: η_IP, relative to the rate at which W^IP takes W^up's steps; 0 leaves W^IP as it is.
         inhibition_rate: η_PI, relative to η.

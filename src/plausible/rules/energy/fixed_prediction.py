@@ -44,7 +44,7 @@ class FixedPrediction(PredictiveRule):
 
     Attributes:
         steps: of relaxation; 0 takes one for each layer.
-        rate: η.
+        rate: η, the step of the relaxation.
     """
 
     name = "fixed-prediction"
