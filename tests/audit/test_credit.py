@@ -133,7 +133,7 @@ def test_too_few_examples_are_refused(digits):
         found("fa", digits.first(16))
 
 
-def test_where_the_model_answers_otherwise_there_is_no_angle(digits):
+def test_where_the_model_answers_otherwise_small_steps_give_the_angle(digits):
     """As in learners whose activity relaxes: the plain model's gradient is then another function's."""
 
     class Elsewhere(BackpropLearner):
@@ -141,7 +141,8 @@ def test_where_the_model_answers_otherwise_there_is_no_angle(digits):
             return 3 * super().forward(x) + 1
 
     finding = credit(LearnerSubject(Elsewhere(mlp(), Backprop(), F.cross_entropy)), digits)
-    assert finding.verdict == "solved" and not finding.layers and "not defined" in finding.sentence
+    assert finding.verdict == "solved" and "small steps" in finding.sentence
+    assert max(finding.layers.values()) < 45
 
 
 def test_the_subject_stays_as_it_is(digits):

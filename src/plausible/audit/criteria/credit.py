@@ -3,11 +3,10 @@
 Copies train for a short while on the batch. Beside the learner itself stands a control whose hidden layers are put
 back after each step, so that only its output layer learns. Both have their rates searched alike, and are compared on
 examples held out; in each repetition others are. At the start and at the end of training, the angle between the updates
-and the true gradient is taken, example by example.
+and the true gradient is taken: example by example, or, where there is no gradient to be had, from small steps.
 """
 
 from collections.abc import Iterator, Mapping
-from copy import deepcopy
 from dataclasses import dataclass
 from itertools import product
 from statistics import fmean, stdev
@@ -17,18 +16,17 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from plausible.audit.criterion import Batch, Unmeasurable, criterion, thresholds
+from plausible.audit.descent import by_gradient, by_steps
 from plausible.audit.finding import Finding, Verdict
-from plausible.audit.gradient import differentiable
 from plausible.audit.recording import recorded
 from plausible.audit.subject import Specimen, Subject
 from plausible.audit.timeline import owner
-from plausible.core.attach import detach
-from plausible.functional.alignment import angle
 
 NAME = "credit"
 EXAMPLES = 256
 FEWEST = 128  # of 64, hidden features drawn at random are as good as learned ones
 FOLDS = 4
+STEPPED = 64  # examples of which the angles are taken by small steps
 BATCH = 16
 # Sizes of a first step, relative to the weights: of the output layer, and of the hidden ones. The two are searched
 # apart, because the control's output layer may take larger steps than one whose inputs change: first the control's,
@@ -58,30 +56,23 @@ def credit(subject: Subject, batch: Batch) -> Finding:
     if not fmean(errors):
         raise Unmeasurable("With frozen hidden layers it makes no error either: audit the rule on a harder task.")
     gain, spread = fmean(gains) / fmean(errors), stdev(gains) / fmean(errors)
-    start, end = (_angles(specimen, net, batch) for specimen in (subject.copy(), best))
-    turned = fmean(end.values()) if end else None
-    aligned = None if turned is None else turned < limits["angle"]
+    start, end, how = _angles(subject.copy(), best, net, batch)
+    turned = fmean(end.values()) if end else 90.0  # where the loss is flat, no direction is better than another
+    aligned = turned < limits["angle"]
     helps = gain > max(limits["gain"], limits["spreads"] * spread)
     verdict: Verdict = "partly"
-    if helps and aligned is not False and not net.untaught:
+    if helps and aligned and not net.untaught:
         verdict = "solved"
     elif not helps and not aligned:
         verdict = "violated"
-    seen = (
-        f"hidden learning took {gain:.0%} (±{spread:.0%}) off the error on held-out examples"
-        if gain > 0
-        else (f"hidden learning made the error on held-out examples larger by {-gain:.0%} (±{spread:.0%})")
-    )
-    lie = (
-        f"hidden updates ended {turned:.0f}° from the gradient"
-        if turned is not None
-        else ("the gradient is not defined, as the plain model answers, or differentiates, differently")
-    )
+    did = "took {:.0%} (±{:.0%}) off the error" if gain > 0 else "made the error larger by {:.0%} (±{:.0%})"
+    missing = f" Not taught: {', '.join(net.untaught)}." if net.untaught else ""
     return Finding(
         criterion=NAME,
         verdict=verdict,
-        sentence=f"In {net.steps} steps, compared with frozen hidden layers, {seen}; {lie}."
-        + (f" Not taught: {', '.join(net.untaught)}." if net.untaught else ""),
+        sentence=f"In {net.steps} steps, compared with frozen hidden layers, hidden learning "
+        f"{did.format(abs(gain), spread)} on held-out examples; hidden updates ended {turned:.0f}° from the gradient, "
+        f"{how}.{missing}",
         value=gain,
         unit=unit,
         layers=end,
@@ -145,6 +136,17 @@ class _Rates:
 
     output: float
     hidden: float
+
+
+def _angles(first: Specimen, last: Specimen, net: _Net, batch: Batch) -> tuple[dict[str, float], dict[str, float], str]:
+    """The angles to the gradient at the start and at the end, by hidden layer, and how they were taken."""
+    few = batch.first(net.examples)
+    start, end = (by_gradient(specimen, net.taught, few) for specimen in (first, last))
+    if end:
+        return start, end, f"over {len(few.y)} examples"
+    many = batch.first(STEPPED)
+    start, end = (by_steps(specimen, net.taught, many) for specimen in (first, last))
+    return start, end, "as small steps along them show"
 
 
 def _trials(subject: Subject, net: _Net, batch: Batch) -> tuple[list[float], list[float], Specimen]:
@@ -218,31 +220,3 @@ def _error(specimen: Specimen, batch: Batch) -> float:
     truth = F.one_hot(batch.y, z.shape[1])
     scales = torch.logspace(-1, 1.5, 16, dtype=z.dtype, device=z.device)
     return min(float((torch.softmax(k * z, 1) - truth).square().sum(1).mean()) for k in scales)
-
-
-def _angles(specimen: Specimen, net: _Net, batch: Batch) -> dict[str, float]:
-    """Mean angle, in degrees, of each hidden layer's update to the gradient of the cross-entropy, over examples."""
-    batch = batch.first(net.examples)
-    specimen.model.eval()  # a single example has no batch statistics
-    specimen.reset()
-    plain = deepcopy(specimen.model)
-    detach(plain)
-    x = batch.x.to(next(plain.parameters()).dtype) if batch.x.is_floating_point() else batch.x
-    try:
-        with torch.no_grad():
-            same = torch.allclose(plain(x), specimen.respond(x), rtol=1e-4, atol=1e-6)
-    except (RuntimeError, TypeError):  # a model that does not run without its learner
-        same = False
-    if not (same and differentiable(plain, x, batch.y)):
-        return {}
-    found: dict[str, list[float]] = {name: [] for name in net.taught}
-    for n in range(len(batch.y)):
-        specimen.reset()
-        updates = specimen.update(batch.x[n : n + 1], batch.y[n : n + 1])
-        plain.zero_grad()
-        F.cross_entropy(plain(x[n : n + 1]), batch.y[n : n + 1]).backward()
-        for key, p in plain.named_parameters():
-            if owner(key) in found and p.dim() > 1 and p.grad is not None and key in updates:
-                found[owner(key)].append(float(angle(updates[key], p.grad)))
-    finite = {name: [value for value in values if value == value] for name, values in found.items()}
-    return {name: fmean(values) for name, values in finite.items() if values}

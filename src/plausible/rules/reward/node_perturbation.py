@@ -68,7 +68,7 @@ class NodePerturbation(Rule):
     )
     literature = held("Y Y Y N N Y ? – N")
 
-    sigma: float = tunable(0.3, 0.03, 3.0, log=True)
+    sigma: float = tunable(1.0, 0.1, 3.0, log=True)
     baseline_lr: float = 0.01
 
     def __post_init__(self) -> None:
