@@ -169,7 +169,7 @@ def test_the_expected_reward_is_learned_with_its_own_rate_and_does_not_decay():
         learner.learn(x, lambda action: torch.full(action.shape, 0.6))
         optimizer.step()
         expected += 0.2 * (0.6 - expected)
-    assert abs(float(learner.feedback.expected) - expected) < 1e-6
+    assert abs(learner.feedback.expected.item() - expected) < 1e-6
 
 
 # --- what travels ---------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from plausible.audit.timeline import owner
 from plausible.core.attach import detach
 from plausible.functional.alignment import angle
 
-STEP = 0.05  # of the weight's norm: large enough that spikes appear and vanish
+STEP = 0.1  # of the weight's norm: large enough that spikes appear and vanish
 DIRECTIONS = 24
 SCALES = torch.logspace(-1, 1.5, 16, dtype=torch.float64)
 

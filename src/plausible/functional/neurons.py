@@ -46,8 +46,14 @@ class _Spike(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, u: Tensor, gamma: float) -> Tensor:
         ctx.save_for_backward(u)
+        ctx.save_for_forward(u)
         ctx.gamma = gamma
         return (u > 0).to(u)
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Tensor:
+        (u,) = ctx.saved_tensors
+        return tangents[0] * ctx.gamma * (1 - u.abs()).clamp(min=0)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:

@@ -24,7 +24,7 @@ def alignment(learner: Learner, x: Inputs, y: Teacher) -> dict[str, dict[str, fl
     Args:
         learner: any learner whose layers' errors autograd carries.
         x: inputs, as ``learner.learn`` takes them.
-        y: their teacher.
+        y: what the loss is taken of; the rule is told of it what it is told in training (:meth:`Rule.teacher`).
 
     Returns:
         By layer name, in order of registration, whichever of these apply:
@@ -41,10 +41,13 @@ def alignment(learner: Learner, x: Inputs, y: Teacher) -> dict[str, dict[str, fl
     plain.release()
     for copy in (taught, plain):
         copy.zero_grad()
+        copy.reset()  # the examples of the probe do not follow those of training
     with replayed(device, state), _recorded(taught.model) as by_rule:
-        taught.learn(x, y)
+        taught.learn(x, y if y is None or callable(y) else taught.rule.teacher(y))
     with replayed(device, state), _recorded(plain.model) as by_gradient:
-        plain.loss(plain(x), y).backward()
+        loss = plain.loss(plain(x), y)
+        if loss.requires_grad:  # an equilibrium that is settled step by step has no gradient to compare with
+            loss.backward()
     # What a rule draws anew in each call must be what it drew in this one.
     taught.context.iteration = learner.context.iteration
     feedback = taught.feedback_weights()

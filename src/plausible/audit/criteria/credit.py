@@ -26,7 +26,6 @@ NAME = "credit"
 EXAMPLES = 256
 FEWEST = 128  # of 64, hidden features drawn at random are as good as learned ones
 FOLDS = 4
-STEPPED = 64  # examples of which the angles are taken by small steps
 BATCH = 16
 # Sizes of a first step, relative to the weights: of the output layer, and of the hidden ones. The two are searched
 # apart, because the control's output layer may take larger steps than one whose inputs change: first the control's,
@@ -34,7 +33,7 @@ BATCH = 16
 OUTPUT = (0.03, 0.1, 0.3, 1.0)
 HIDDEN = (0.002, 0.008, 0.032, 0.128)
 SLOWER = (0.3, 1.0)
-ALIKE = 0.01  # a few examples are soon learned at any rate, and then the slowest one spoils the least
+ALIKE = 0.002  # few examples are soon learned at many rates, of which the slowest spoils the least
 
 
 @criterion(NAME, order=11)
@@ -96,7 +95,7 @@ class _Net:
         untaught: the others.
         step: ‖weight‖ / ‖update‖ at the start, of the output layer and of the hidden ones.
         steps: how many are trained for: fewer for learners that take time over each.
-        searched: in how many of the repetitions the rates are searched; the others take those of the last of these.
+        searched: in how many of the repetitions the rates are searched; the others start from those of the last.
         examples: of how many the angles are taken.
     """
 
@@ -137,6 +136,10 @@ class _Rates:
     output: float
     hidden: float
 
+    def or_slower(self) -> "list[_Rates]":
+        """These and half of them, for what was just stable in one repetition may not be in the next."""
+        return [_Rates(self.output / 2, self.hidden), self]
+
 
 def _angles(first: Specimen, last: Specimen, net: _Net, batch: Batch) -> tuple[dict[str, float], dict[str, float], str]:
     """The angles to the gradient at the start and at the end, by hidden layer, and how they were taken."""
@@ -144,8 +147,7 @@ def _angles(first: Specimen, last: Specimen, net: _Net, batch: Batch) -> tuple[d
     start, end = (by_gradient(specimen, net.taught, few) for specimen in (first, last))
     if end:
         return start, end, f"over {len(few.y)} examples"
-    many = batch.first(STEPPED)
-    start, end = (by_steps(specimen, net.taught, many) for specimen in (first, last))
+    start, end = (by_steps(specimen, net.taught, batch) for specimen in (first, last))
     return start, end, "as small steps along them show"
 
 
@@ -167,7 +169,7 @@ def _trials(subject: Subject, net: _Net, batch: Batch) -> tuple[list[float], lis
         errors.append(_error(control, unseen))
         gains.append(errors[-1] - _error(learner, unseen))
         if fold + 1 >= net.searched:
-            frozen, free = [frozen_rate], [free_rate]
+            frozen, free = frozen_rate.or_slower(), free_rate.or_slower()
     return gains, errors, learner
 
 

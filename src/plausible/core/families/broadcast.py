@@ -206,7 +206,7 @@ class BroadcastLearner(Learner):
         super().__init__(model, rule, loss)
         self.coverage = coverage
         self.cut = Cut()
-        self._random_state: list[Tensor] = []
+        self._random_state = random_state(device_of(model))
         self.feedback = nn.ModuleDict()
         for name, layer in rule.cuts(coverage).items():
             site = CutSite(rule, name, self.cut)

@@ -20,14 +20,14 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.nn import functional as F
 
-from plausible.core.errors import ConfigurationError
+from plausible.core.errors import ConfigurationError, CoverageError
 from plausible.core.families.broadcast import BroadcastLearner, BroadcastRule, CutSite, Root
 from plausible.core.registry import register
-from plausible.core.rule import Claims, Inputs, held
+from plausible.core.rule import Claims, Inputs, Loss, held
 
 
 @register
@@ -53,6 +53,29 @@ class IndirectFeedbackAlignment(BroadcastRule):
         "weight transport": "The push travels up through the forward weights, not down.",
     }
     retraces: ClassVar[bool] = True
+
+    def bind(self, model: nn.Module, loss: Loss, example: Inputs | None = None) -> BroadcastLearner:
+        """Bind to ``model`` in place; see :meth:`BroadcastRule.bind`.
+
+        Raises:
+            CoverageError: also if the first layer answers more than once in a pass.
+        """
+        learner = super().bind(model, loss, example)
+        calls: list[str] = []
+        assert example is not None  # or there would be no learner
+
+        def note(name: str, response: Tensor) -> Tensor:
+            calls.append(name)
+            return response
+
+        learner.retrace(example, note)
+        if calls.count(calls[0]) > 1:
+            learner.release()
+            raise CoverageError(
+                f"ifa sends the error to the first layer, and follows it up from there; {calls[0]!r} answers "
+                f"{calls.count(calls[0])} times in one pass: the model is recurrent. Use fa or dfa, or eprop for an rsnn."
+            )
+        return learner
 
     def init(self, state: CutSite, draw: Callable[[str], torch.Generator]) -> dict[str, Tensor]:
         """Draw B_1."""
