@@ -73,7 +73,7 @@ class IndirectFeedbackAlignment(BroadcastRule):
             learner.release()
             raise CoverageError(
                 f"ifa sends the error to the first layer, and follows it up from there; {calls[0]!r} answers "
-                f"{calls.count(calls[0])} times in one pass: the model is recurrent. Use fa or dfa, or eprop for an rsnn."
+                f"{calls.count(calls[0])} times in a pass: the model is recurrent. Use fa or dfa, or eprop for an rsnn."
             )
         return learner
 
