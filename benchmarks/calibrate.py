@@ -27,7 +27,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import plausible
-from plausible.audit import Batch, LearnerSubject
+from plausible.audit import Batch, Finding, LearnerSubject, Unmeasurable
 from plausible.audit.criterion import get
 from plausible.core import Learner, Rule
 
@@ -144,7 +144,10 @@ def examine(task: tuple[int, int]) -> dict[str, Any]:
     torch.set_num_threads(1)
     case, seed = CASES[task[0]], task[1]
     net = Net.drawn(seed, case.activations)
-    finding = get(case.criterion).experiment(*net.subject(case.rule(seed), sequences=case.sequences))
+    try:
+        finding = get(case.criterion).experiment(*net.subject(case.rule(seed), sequences=case.sequences))
+    except Unmeasurable as why:
+        finding = Finding(criterion=case.criterion, verdict="could not be measured", sentence=str(why))
     return {"verdict": finding.verdict, "value": finding.value, "seed": seed, "net": [net.inputs, *net.widths]}
 
 

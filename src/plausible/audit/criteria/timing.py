@@ -15,6 +15,7 @@ the teacher present, messages with the activity frozen: see :mod:`plausible.audi
 """
 
 from collections import deque
+from math import isfinite
 from statistics import pstdev
 
 import torch
@@ -46,6 +47,8 @@ def timing(subject: Subject, batch: Batch) -> Finding:
         return Finding(criterion=NAME, verdict="does not apply", sentence="Nothing to measure: nothing is taught.")
     _complete(subject, stream, depends)
     late = _Lateness(subject, stream, line, depends)
+    if not all(map(isfinite, (late.small, *late.each))):
+        raise Unmeasurable("its updates leave the range of numbers on a stream of examples, so none can be compared")
     once, tolerant = len(line.regimes) <= 1, late.small >= limits["tolerated"]
     verdict: Verdict = "solved" if once and tolerant else "partly" if once or tolerant else "violated"
     wait = "no teacher ever spoke" if not line.ticks else f"the teacher came {late.words} late"
