@@ -61,7 +61,8 @@ def main() -> None:
     """Learn, print a table, and write every error."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rule", nargs="+", default=["eprop", "eprop:feedback=symmetric", "backprop", "frozen"])
-    parser.add_argument("--seeds", type=int, default=3, help="how many, from 0")
+    parser.add_argument("--seeds", type=int, default=3, help="how many")
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--iterations", type=int, default=300)
     parser.add_argument("--lr", type=float, default=5e-3, help="of Adam, for every rule")
     parser.add_argument("--csv", type=Path, help="where every error goes")
@@ -71,7 +72,7 @@ def main() -> None:
     print(f"{'rule':28} {'seeds':>5} {'first':>8} {'last':>8} {'± s.d.':>8} {'s / iteration':>14}", flush=True)
     for rule in arguments.rule:
         first, last, seconds = [], [], []
-        for seed in range(arguments.seeds):
+        for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
             errors, each = learn(rule, seed, arguments.iterations, arguments.lr)
             rows += [(rule, arguments.lr, seed, k, error) for k, error in enumerate(errors)]
             first.append(errors[0])

@@ -20,6 +20,7 @@ from plausible.compare import execute
 from plausible.compare.audits import Auditing
 from plausible.compare.comparison import Comparison, Contender
 from plausible.compare.execute import Ended, Measuring, Progressed
+from plausible.compare.settings import Tuned
 from plausible.train import Progress, Row, Run
 
 SMALL = ["--epochs", "1", "--batch-size", "256", "--set", "model_options.width=8", "--set", "probe_size=8"]
@@ -94,6 +95,29 @@ def test_a_run_that_diverges_is_told_and_the_others_are_kept(home):
     assert result.exit_code == 1
     assert [run["status"] for run in json.loads(result.stdout)["runs"]] == ["finished", "diverged"]
     assert "seed 0) diverged: Run" in result.stderr and result.stderr.count("\n") == 1
+
+
+def test_it_runs_with_the_settings_of_a_study(tmp_path):
+    words = ["--rules", "fa,fa:last_layer=backprop", "--trials", "2", "--trial-epochs", "1", "--out", str(tmp_path)]
+    study = CliRunner().invoke(app, ["tune", "--jobs", "1", "--quiet", *words, *SMALL])
+    assert study.exit_code == 0, study.output
+    file = tmp_path / "digits-mlp.toml"
+    found = Tuned.from_toml(file.read_text())
+    words = ["--rules", "fa,fa:last_layer=backprop", "--seeds", "1", "--no-cost", "--out", str(tmp_path / "out")]
+    result = CliRunner().invoke(app, ["compare", "--tuned", str(file), "--quiet", *words])
+    assert result.exit_code == 0, result.output
+    made = json.loads((tmp_path / "out" / "comparison.json").read_text())
+    assert made["base"]["batch_size"] == 256 and made["base"]["model_options"]["width"] == 8
+    assert {entry["label"]: entry["overrides"] for entry in made["contenders"]} == {
+        label: setting.overrides for label, setting in found.rules.items()
+    }
+
+
+def test_a_file_that_no_study_wrote_is_refused_by_name(tmp_path):
+    file = tmp_path / "notes.toml"
+    file.write_text("[notes]")
+    result = CliRunner().invoke(app, ["compare", "--tuned", str(file)])
+    assert result.exit_code == 1 and "notes.toml" in result.stderr and "plausible tune" in result.stderr
 
 
 @pytest.mark.parametrize("words", [[], ["--audit"]])

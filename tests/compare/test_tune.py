@@ -134,6 +134,18 @@ def test_two_processes_share_one_study(tuning, tmp_path):
     assert {p.name for p in (tmp_path / "a").iterdir()} == {"digits-mlp.toml", "digits-mlp.csv"}
 
 
+def test_what_an_entry_sets_itself_is_not_searched(tmp_path):
+    entry = "kolen-pollack:scale=2.0:weight_decay=0.5"
+    tuning = Tuning(base=BASE, rules=(entry,), trials=2, epochs=1, storage=str(tmp_path / "study.journal"))
+    path = tune(tuning, tmp_path / "out", jobs=1)
+    assert all(set(trial.params) == {"lr"} for trial in tuning.study(entry).trials)
+    found = Tuned.from_toml(path.read_text())
+    setting = found.rules[entry]
+    assert setting.weight_decay == 0.5 and dict(setting.rule_options) == {"scale": 2.0}
+    assert found.overrides("kolen-pollack", entry) == setting.overrides
+    assert found.overrides("kolen-pollack") is None  # it was tuned as this entry alone
+
+
 def test_a_database_serves_as_well(tmp_path):
     tuning = Tuning(base=BASE, rules=("backprop",), trials=1, epochs=1, storage=f"sqlite:///{tmp_path}/study.db")
     assert tuner._prepare(tuning, "backprop") == 1

@@ -34,8 +34,8 @@ def compare(
             rich_help_panel=EXPERIMENT,
         ),
     ] = None,
-    data: Annotated[str, options.DATA] = "digits",
-    model: Annotated[str, options.MODEL] = "mlp",
+    data: Annotated[str | None, options.DATA] = None,
+    model: Annotated[str | None, options.MODEL] = None,
     seeds: Annotated[
         str, typer.Option(metavar="N|LIST", help="How many seeds, or which (0,1,7).", rich_help_panel=EXPERIMENT)
     ] = "5",
@@ -60,6 +60,15 @@ def compare(
             "--untuned", help="Leave the tuned settings that come with plausible.", rich_help_panel=EXPERIMENT
         ),
     ] = False,
+    tuned: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Take data, model and the rules' settings from what `plausible tune` wrote.",
+            show_default="what comes with plausible",
+            rich_help_panel=EXPERIMENT,
+        ),
+    ] = None,
     settings: options.Set = None,
     config: options.Config = None,
     out: Annotated[
@@ -97,19 +106,24 @@ def compare(
     from plausible.cli import display
     from plausible.compare import execute
     from plausible.compare.comparison import Comparison
-    from plausible.compare.settings import stem, tuned
+    from plausible.compare.settings import read, stem
+    from plausible.compare.settings import tuned as shipped
 
     started = time.monotonic()
     flags = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "optimizer": optimizer, "device": device}
-    base = options.shipped_base(data, model, **flags)
-    found = None if untuned else tuned(data, model)
+    if tuned is not None:
+        found = read(tuned)
+    else:
+        data, model = data or "digits", model or "mlp"
+        found = shipped(data, model)
+    base = options.base_of(found, data=data, model=model, **flags)
     contenders = _contenders(rules or [RULES], last_layer)
     assigned = options.assignments(settings)
     base, contenders = options.assign(base, contenders, assigned)
     given = {name for name, _ in assigned} | ({"lr"} if lr is not None else set())
-    found, contenders, note = _with_tuned(found, base, contenders, given)
+    found, contenders, note = _with_tuned(None if untuned else found, base, contenders, given)
     comparison = Comparison(base=base, contenders=contenders, seeds=options.seeds_of(seeds), title=title)
-    directory = out or Path("plausible-runs") / f"{stem(data, model)}-{comparison.id}"
+    directory = out or Path("plausible-runs") / f"{stem(base.data, base.model)}-{comparison.id}"
     with display.comparing(comparison, note, quiet=quiet or as_json) as on_event:
         try:
             ended = execute.compare(
@@ -169,9 +183,9 @@ def _with_tuned(
         return (
             None,
             contenders,
-            "The tuned settings that come with plausible are for other settings of the run: not used.",
+            "The tuned settings are for other settings of the run: not used.",
         )
-    settings = [found.overrides(contender.rule) for contender in contenders]
+    settings = [found.overrides(contender.rule, contender.label) for contender in contenders]
     missing = [contender.rule for contender, setting in zip(contenders, settings, strict=True) if setting is None]
     note = f"Tuned settings: {found.trials} trials for each rule"
     tuned: list[Contender] = []

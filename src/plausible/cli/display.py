@@ -74,7 +74,10 @@ def settings(found: Tuned, path: Path) -> None:
     for name in ("rule", "learning rate", "options", "validation accuracy"):
         table.add_column(name, justify="left" if name in ("rule", "options") else "right")
     for rule, best in found.rules.items():
-        options = ", ".join(f"{name} = {value:.3g}" for name, value in best.rule_options.items())
+        options = ", ".join(
+            f"{name} = {f'{value:.3g}' if isinstance(value, float) else value}"
+            for name, value in best.rule_options.items()
+        )
         table.add_row(rule, f"{best.lr:.2e}", options, percent(best.validation_accuracy))
     typer.echo()
     Console(soft_wrap=True).print(table)

@@ -11,6 +11,7 @@ import typer
 
 if TYPE_CHECKING:
     from plausible.compare.comparison import Contender
+    from plausible.compare.settings import Tuned
     from plausible.train import Run
 
 EXPERIMENT, WHERE, OUTPUT = "What is trained", "Where and how", "What is printed"
@@ -166,11 +167,16 @@ def assign(
 def shipped_base(data: str, model: str, **flags: Any) -> "Run":
     """The run that a pair of data and model is meant for, with the options that were given on top of it."""
     from plausible.compare.settings import tuned
+
+    return base_of(tuned(data, model), data=data, model=model, **flags)
+
+
+def base_of(found: "Tuned | None", **flags: Any) -> "Run":
+    """The run that tuned settings are for, with the options that were given on top of it."""
     from plausible.train import Run
 
-    found = tuned(data, model)
     given = {name: value for name, value in flags.items() if value is not None}
-    return Run.from_dict({**(found.base if found else {}), "data": data, "model": model, **given})
+    return Run.from_dict({**(found.base if found else {}), **given})
 
 
 def seeds_of(text: str) -> tuple[int, ...]:

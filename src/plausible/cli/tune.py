@@ -18,7 +18,11 @@ def tune(
     rules: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="A,B,C", help="Learning rules, with commas or repeated; by default all.", rich_help_panel=EXPERIMENT
+            metavar="A,B,C",
+            help="Learning rules, with commas or repeated; what one brings of its own, as in fa:last_layer=backprop, "
+            "is not searched.",
+            show_default="all",
+            rich_help_panel=EXPERIMENT,
         ),
     ] = None,
     data: Annotated[str, options.DATA] = "digits",

@@ -9,6 +9,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib import resources
+from pathlib import Path
 from typing import Any, Self
 
 import tomli_w
@@ -52,7 +53,7 @@ class Tuned:
         epochs: length of a trial's run.
         seed: of the sampler and of the trials' runs.
         base: fields of the run that the settings are for, apart from what differs by rule and from the seed.
-        rules: rule → best setting.
+        rules: entry, as it was given (``fa``, ``fa:last_layer=backprop``) → best setting.
     """
 
     study: str
@@ -68,9 +69,10 @@ class Tuned:
         alike = ("data", "data_options", "model", "model_options", "optimizer", "batch_size")
         return all(getattr(run, name) == self.base[name] for name in alike)
 
-    def overrides(self, rule: str) -> dict[str, Any] | None:
-        """The fields of a run with ``rule`` as tuned (:attr:`Rule.tuned_as` says as what); None if it was not tuned."""
-        setting = self.rules.get(registry.get(rule).tuned_as or rule)
+    def overrides(self, rule: str, entry: str = "") -> dict[str, Any] | None:
+        """The fields of a run with ``rule`` as tuned (:attr:`Rule.tuned_as` says as what), or as its ``entry`` of a
+        comparison was, if that was tuned; None if neither was."""
+        setting = self.rules.get(entry) or self.rules.get(registry.get(rule).tuned_as or rule)
         return setting and setting.overrides
 
     def to_toml(self) -> str:
@@ -92,6 +94,18 @@ class Tuned:
             return cls(**{**values, "rules": rules})
         except (tomllib.TOMLDecodeError, KeyError, TypeError, AttributeError) as error:
             raise ConfigurationError(f"These are not tuned settings ({type(error).__name__}: {error}).") from error
+
+
+def read(path: Path) -> Tuned:
+    """The settings in a file that ``plausible tune`` wrote.
+
+    Raises:
+        ConfigurationError: it cannot be read, or is something else; the message names the file.
+    """
+    try:
+        return Tuned.from_toml(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, ConfigurationError) as error:
+        raise ConfigurationError(f"{path}: {error} `plausible tune` writes such files.") from error
 
 
 def stem(data: str, model: str) -> str:

@@ -24,10 +24,12 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from plausible.compare import workers
+from plausible.compare.comparison import Contender
 from plausible.compare.execute import workers_for
 from plausible.compare.settings import Setting, Tuned, stem
 from plausible.core import registry
 from plausible.core.errors import ConfigurationError, Diverged
+from plausible.core.rule import Tunable
 from plausible.train import Event, Row, Run, train
 from plausible.train.files import make_directory, write_atomically
 
@@ -48,7 +50,8 @@ class Tuning:
 
     Attributes:
         base: the run that the settings are for; its rule and seed are replaced.
-        rules: which rules.
+        rules: which rules; as in a comparison, one may bring settings of its own (``fa:last_layer=backprop``), which
+            are then not searched.
         trials: budget of each rule.
         epochs: length of a trial's run, which may be shorter than the base's.
         storage: an Optuna storage URL (``sqlite:///…``) or the path of a journal file: what several processes or
@@ -71,7 +74,7 @@ class Tuning:
 
     def __post_init__(self) -> None:
         for rule in self.rules:
-            registry.get(rule)
+            Contender.parse(rule).applied(self.base)  # checks it
         if self.trials < 1 or not self.rules:
             raise ConfigurationError("Tuning needs at least one rule and at least one trial for each.")
 
@@ -177,10 +180,9 @@ def _prepare(tuning: Tuning, rule: str) -> int:
     study = tuning.study(rule)
     trials = study.get_trials(deepcopy=False)
     if not trials:
-        default = registry.make(rule)
-        study.enqueue_trial(
-            _searched(tuning.base) | {name: getattr(default, name) for name in default.tunables()}, skip_if_exists=True
-        )
+        fields, options = _searched(tuning, rule)
+        default = registry.make(Contender.parse(rule).rule)
+        study.enqueue_trial(fields | {name: getattr(default, name) for name in options}, skip_if_exists=True)
     for trial in trials:
         if trial.state == TrialState.RUNNING and _dead(trial.user_attrs.get(_PROCESS)):
             study.tell(trial.number, state=TrialState.FAIL)
@@ -188,8 +190,12 @@ def _prepare(tuning: Tuning, rule: str) -> int:
     return tuning.trials - _spent(study.get_trials(deepcopy=False))
 
 
-def _searched(base: Run) -> dict[str, float]:
-    return {name: value for name in SEARCHED if (value := getattr(base, name))}
+def _searched(tuning: Tuning, rule: str) -> tuple[dict[str, float], dict[str, Tunable]]:
+    """Fields of the run with the middles of their ranges, and options of the rule: what its entry leaves open."""
+    contender = Contender.parse(rule)
+    own, options = contender.overrides, registry.get(contender.rule).tunables()
+    fields = {name: value for name in SEARCHED if name not in own and (value := getattr(tuning.base, name))}
+    return fields, {name: option for name, option in options.items() if name not in own.get("rule_options", {})}
 
 
 def _spent(trials: list[FrozenTrial]) -> int:
@@ -244,16 +250,12 @@ def _work(task: _Task, emit: workers.Emit) -> TrialEnded | None:
 
 def _value(task: _Task, trial: Trial) -> float:
     """Validation accuracy at the end of a run with the trial's proposal; 0 if it diverges."""
-    base = task.tuning.base
-    fields = {
-        name: trial.suggest_float(name, value / SPAN, value * SPAN, log=True) for name, value in _searched(base).items()
-    }
-    options = {
-        name: trial.suggest_float(name, tunable.low, tunable.high, log=tunable.log)
-        for name, tunable in registry.get(task.rule).tunables().items()
-    }
-    run = base.replace(
-        rule=task.rule, rule_options=options, epochs=task.tuning.epochs, seed=task.tuning.seed, probe_size=0, **fields
+    tuning, contender = task.tuning, Contender.parse(task.rule)
+    fields, tunables = _searched(tuning, task.rule)
+    proposed = {name: trial.suggest_float(name, v / SPAN, v * SPAN, log=True) for name, v in fields.items()}
+    options = {name: trial.suggest_float(name, t.low, t.high, log=t.log) for name, t in tunables.items()}
+    run = contender.under({**proposed, "rule_options": options}).applied(
+        tuning.base, epochs=tuning.epochs, seed=tuning.seed, probe_size=0
     )
 
     def watch(event: Event) -> None:
@@ -262,7 +264,7 @@ def _value(task: _Task, trial: Trial) -> float:
             if trial.should_prune():
                 raise optuna.TrialPruned
 
-    home = task.scratch / f"{task.rule}-{trial.number}"
+    home = task.scratch / f"{run.id}-{trial.number}"
     try:
         return train(run, home, root=task.root, on_event=watch, resume=False).validation_accuracy or 0.0
     except Diverged:
@@ -284,10 +286,13 @@ def _write(tuning: Tuning, out: Path, command: str) -> Path:
                 f"{tuning.base.lr:g} (--lr)."
             )
         best = max(done, key=lambda trial: trial.value or 0.0)
+        found = {name: value for name, value in best.params.items() if name in SEARCHED}
+        options = {name: value for name, value in best.params.items() if name not in SEARCHED}
+        run = Contender.parse(rule).under({**found, "rule_options": options}).applied(tuning.base)
         settings[rule] = Setting(
-            lr=best.params["lr"],
-            weight_decay=best.params.get("weight_decay", 0.0),
-            rule_options={name: value for name, value in best.params.items() if name not in SEARCHED},
+            lr=run.lr,
+            weight_decay=run.weight_decay,
+            rule_options=run.rule_options,
             validation_accuracy=best.value or 0.0,
         )
         rows += [
@@ -302,7 +307,7 @@ def _write(tuning: Tuning, out: Path, command: str) -> Path:
             for trial in trials
             if trial.state in _SPENT
         ]
-    found = Tuned(
+    document = Tuned(
         study=tuning.name,
         command=command,
         trials=tuning.trials,
@@ -312,7 +317,7 @@ def _write(tuning: Tuning, out: Path, command: str) -> Path:
         rules=settings,
     )
     path = out / f"{stem(tuning.base.data, tuning.base.model)}.toml"
-    write_atomically(path, found.to_toml().encode())
+    write_atomically(path, document.to_toml().encode())
     table = io.StringIO()
     writer = csv.DictWriter(table, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n")
     writer.writeheader()

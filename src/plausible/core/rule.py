@@ -128,7 +128,8 @@ class Rule(abc.ABC):
     control: ClassVar[str] = ""
     """What it controls for, if the rule is there to be compared with and not to be recommended."""
     tuned_as: ClassVar[str] = ""
-    """The rule whose tuned settings it runs with, if not its own: a control runs as what it controls."""
+    """The rule whose tuned settings it runs with, if not its own: a control, or what must come to the same, runs as
+    that rule does."""
     model: ClassVar[str] = "mlp"
     """The kind of model (see :mod:`plausible.models`) that it is shown and audited on unless told otherwise."""
     literature: ClassVar[Mapping[str, str]] = {}

@@ -48,6 +48,7 @@ class FixedPrediction(PredictiveRule):
     """
 
     name = "fixed-prediction"
+    tuned_as = "backprop"
     claims = Claims(
         reads="error",
         forward_weights="full",

@@ -40,6 +40,7 @@ class ZeroDivergenceInferenceLearning(PredictiveRule):
     """Strict relaxation at γ = 1, with every layer's learning timed."""
 
     name = "z-il"
+    tuned_as = "backprop"
     claims = Claims(
         reads="error",
         forward_weights="full",
