@@ -71,7 +71,7 @@ def test_it_is_not_done_twice_and_forgotten_when_settings_change(audited, monkey
 @pytest.mark.usefixtures("quick")
 def test_what_is_examined_is_what_the_run_names():
     run = BASE.replace(rule="fa", rule_options={"scale": 2.0}, seed=5)
-    card = audits.examine(run, "mine")
+    card = audits.work((run, "mine", None), lambda _: None)
     assert (card.subject, card.examples) == ("mine", audits.EXAMPLES)
     assert "64 → 8 → " in card.model  # the width that the run asks for, and not the default's
     assert card.findings["weight transport"].verdict == "solved"

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import synthetic
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -127,6 +127,7 @@ def _shared(a: Box, b: Box) -> float:
 
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(anchors)
+@example([(273.0, 214.0), (338.0, 236.0), (325.0, 246.5)])
 def test_ten_labels_have_room_for_all(points: list[tuple[float, float]]) -> None:
     sizes = [(40.0, 11.0)] * len(points)
     found = _boxes(place(points, sizes, [], BOUNDS, gap=6), sizes)

@@ -12,10 +12,6 @@ from plausible.cli import options
 from plausible.cli.options import EXPERIMENT, OUTPUT, WHERE
 
 if TYPE_CHECKING:
-    import torch
-
-    from plausible.audit import Batch
-    from plausible.data import Dataset
     from plausible.train import Run
 
 
@@ -74,13 +70,10 @@ def audit(
     Nothing is read off the code or its documentation: weights, activations, messages and labels are changed, and it is
     seen what the updates do. Code of your own is examined as well as what `plausible rules` lists.
     """
-    from plausible.audit import ForeignSubject, LearnerSubject, engine
     from plausible.audit.criterion import get
     from plausible.cli import scorecards
+    from plausible.compare import audits
     from plausible.core.errors import ConfigurationError
-    from plausible.data import load
-    from plausible.train import runtime
-    from plausible.train.session import assemble
 
     if not (rules or target):
         raise ConfigurationError(
@@ -92,15 +85,8 @@ def audit(
     cards = []
     with scorecards.progress(quiet=quiet or as_json) as watcher:
         for label, run, foreign in entries:
-            where = runtime.device_of(run)
-            with runtime.prepared(run, where):
-                found = load(run.data, root=root, download=download, **run.data_options)
-                batch = _batch(run, found, where)
-                if foreign:
-                    subject = ForeignSubject(label, batch, seed=seed)
-                else:
-                    subject = LearnerSubject(assemble(run, where, dataset=found).learner, label)
-                card = engine.audit(subject, batch, only=only, on_event=watcher(label))
+            where = {"root": root, "download": download}
+            card = audits.examine(run, label, foreign=foreign, only=only, on_event=watcher(label), **where)
             cards.append(card)
             if out is not None:
                 card.write(out / (re.sub(r"[^\w.=-]+", "-", label) + ".json"))
@@ -138,14 +124,3 @@ def _entries(
         base, _ = options.assign(options.shipped_base(data, model or "mlp", **flags), asked, pairs)
         entries.append((target, base, True))
     return entries
-
-
-def _batch(run: "Run", data: "Dataset", device: "torch.device") -> "Batch":
-    """The first batch that the run would train on, not augmented."""
-    from plausible.audit import Batch
-    from plausible.data import Loader
-
-    loader = Loader(
-        data.train, run.batch_size, mean=data.mean, std=data.std, device=device, seed=run.seed, shuffle=True
-    )
-    return Batch(*next(loader.epoch()), data.classes)

@@ -14,16 +14,15 @@ from plausible.audit import Examined, Finding, Scorecard, Verdict
 from plausible.audit.claims import disagreements
 from plausible.audit.engine import Event, Watcher
 from plausible.core import registry
-from plausible.report.names import duration
+from plausible.report.names import SIGNS, duration
 
-SIGNS: Mapping[Verdict, tuple[str, str]] = {
-    "solved": ("✔", "green"),
-    "partly": ("◐", "yellow"),
-    "violated": ("✘", "red"),
-    "does not apply": ("–", "dim"),
-    "could not be measured": ("?", "magenta"),
+COLOURS: Mapping[Verdict, str] = {
+    "solved": "green",
+    "partly": "yellow",
+    "violated": "red",
+    "does not apply": "dim",
+    "could not be measured": "magenta",
 }
-"""The sign and the colour of each verdict."""
 
 
 @contextmanager
@@ -89,11 +88,12 @@ def _one(card: Scorecard, rules: Mapping[str, str]) -> None:
     table.add_column("problem and verdict", no_wrap=True)
     table.add_column("what was measured, done and seen")
     for finding in card.findings.values():
-        sign, style = SIGNS[finding.verdict]
         # Text, so that a bracket in a name is not taken for markup.
         seen = Text(_measured(finding), style="bold")
         seen.append(finding.sentence + _otherwise(finding, rules.get(card.subject)), style="not bold")
-        verdict = Text(finding.criterion + "\n").append(f"{sign} {finding.verdict}", style=style)
+        verdict = Text(finding.criterion + "\n").append(
+            f"{SIGNS[finding.verdict]} {finding.verdict}", style=COLOURS[finding.verdict]
+        )
         table.add_row(verdict, seen)
     console.print(table)
     typer.echo(f"{line(card)} ({duration(card.seconds)}).")
@@ -113,15 +113,14 @@ def _matrix(cards: Sequence[Scorecard], rules: Mapping[str, str]) -> None:
     # Never narrower than its words: where the terminal is, lines run on, and no column is lost.
     width = max(console.width, Console(width=1000).measure(table).minimum)
     Console(width=width).print(table)
-    legend = Text("  ").join(Text(f"{sign} {verdict}", style=style) for verdict, (sign, style) in SIGNS.items())
+    legend = Text("  ").join(Text(f"{SIGNS[verdict]} {verdict}", style=style) for verdict, style in COLOURS.items())
     console.print("\n", legend, sep="")
     if any(_otherwise(f, rules.get(card.subject)) for card in cards for f in card.findings.values()):
         typer.echo("* not what the literature holds: `plausible audit RULE` tells more of one.")
 
 
 def _cell(finding: Finding, rule: str | None) -> Text:
-    sign, style = SIGNS[finding.verdict]
-    return Text(sign + ("*" if _otherwise(finding, rule) else ""), style=style)
+    return Text(SIGNS[finding.verdict] + ("*" if _otherwise(finding, rule) else ""), style=COLOURS[finding.verdict])
 
 
 def _otherwise(finding: Finding, rule: str | None) -> str:

@@ -1,11 +1,11 @@
 """The audit of what a comparison compares: each contender with its own options, on the comparison's model and data."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from plausible import data
-from plausible.audit import Batch, LearnerSubject, Scorecard, audit
+from plausible.audit import Batch, ForeignSubject, LearnerSubject, Scorecard, audit
 from plausible.audit.engine import Watcher
 from plausible.compare import workers
 from plausible.train import Run
@@ -31,33 +31,44 @@ def examine(
     run: Run,
     label: str,
     *,
+    foreign: bool = False,
+    only: Sequence[str] | None = None,
     root: str | Path | None = None,
     download: bool = False,
     on_event: Watcher | None = None,
 ) -> Scorecard:
-    """Audit the learner of ``run`` as it is before the first step, on :data:`EXAMPLES` training examples.
+    """Audit the learner of ``run`` as it is before the first step, on the first batch that it would train on.
 
     Args:
-        run: what to audit: its model, data, rule and seed count.
+        run: what to audit: its model, data, rule and seed count, and its batch size is the number of examples.
         label: its name in the scorecard.
+        foreign: audit somebody else's code, which ``label`` names, on the run's data.
+        only: the criteria to examine; by default all.
         root: where the data lie; see :func:`plausible.data.load`, also for ``download``.
         on_event: see :func:`plausible.audit.audit`.
 
     Raises:
         PlausibleError: the run cannot be assembled.
     """
-    run, device = run.replace(batch_size=EXAMPLES, augment="none"), device_of(run)
-    dataset = data.load(run.data, root=root, download=download, **run.data_options)
+    run, device = run.replace(augment="none"), device_of(run)
+    found = data.load(run.data, root=root, download=download, **run.data_options)
     with prepared(run, device):
-        session = assemble(run, device, dataset=dataset)
-        batch = Batch(*next(session.train.epoch()), dataset.classes)
-        return audit(LearnerSubject(session.learner, label), batch, on_event=on_event)
+        loader = data.Loader(
+            found.train, run.batch_size, mean=found.mean, std=found.std, device=device, seed=run.seed, shuffle=True
+        )
+        batch = Batch(*next(loader.epoch()), found.classes)
+        if foreign:
+            subject = ForeignSubject(label, batch, seed=run.seed)
+        else:
+            subject = LearnerSubject(assemble(run, device, dataset=found).learner, label)
+        return audit(subject, batch, only=only, on_event=on_event)
 
 
 def work(task: tuple[Run, str, str | Path | None], emit: workers.Emit) -> Scorecard:
-    """:func:`examine` as the task (run, label, root) of a worker; says what :func:`~plausible.audit.audit` says."""
+    """:func:`examine` on :data:`EXAMPLES`, as the task (run, label, root) of a worker; says what
+    :func:`~plausible.audit.audit` says."""
     run, label, root = task
-    return examine(run, label, root=root, on_event=emit)
+    return examine(run.replace(batch_size=EXAMPLES), label, root=root, on_event=emit)
 
 
 def entry(card: Scorecard) -> Mapping[str, object]:

@@ -1,14 +1,17 @@
 """Finds places for labels beside marks, so that nothing covers anything. All lengths are in points."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 #: Rounds in which each label in turn takes the best place that the others leave it.
 ROUNDS = 8
+#: Other orders to try where labels still lie upon each other.
+ORDERS = 40
 _STEPS = 9  # how far a label may go, in its own heights
 _COVERS, _OUTSIDE, _CROSSES, _FAR = 1.0, 20.0, 30.0, 1.2  # what a square point, a crossing, a point of way costs
+_TOUCHES = 100.0  # what it costs to lie upon another label at all
 
 
 @dataclass(frozen=True)
@@ -69,25 +72,60 @@ def place(
             + _CROSSES * _crossed(np.array([x, y]), ends, others).sum(1) * (way > gap)
             + _FAR * way
         )
-    chosen = [int(cost.argmin()) for cost in costs]
-    for _ in range(ROUNDS):
-        before = list(chosen)
-        for i, ((boxes, ends, way), cost) in enumerate(zip(tries, costs, strict=True)):
-            rest = [j for j in range(len(tries)) if j != i]
-            labels = np.array([tries[j][0][chosen[j]] for j in rest]).reshape(-1, 4)
-            lines = _CROSSES * _crossed(np.array(anchors[i]), ends, labels).sum(1) * (way > gap)
-            # And not upon the line that leads to another's mark.
-            led = [(np.array(anchors[j]), tries[j][1][chosen[j]]) for j in rest if tries[j][2][chosen[j]] > gap]
-            upon = sum((_crossed(a, e[None], boxes)[0] for a, e in led), np.zeros(len(boxes)))
-            total = cost + 4 * _COVERS * _overlap(boxes, labels).sum(1) + lines + _CROSSES * upon
-            chosen[i] = int(total.argmin())
-        if chosen == before:
+    spots = _Spots(anchors, tries, costs, gap)
+    best, least = spots.settle(range(len(tries)))
+    shuffled = np.random.default_rng(0)
+    for _ in range(ORDERS):
+        if not spots.covered(best):
             break
+        chosen, total = spots.settle(shuffled.permutation(len(tries)))
+        if total < least:
+            best, least = chosen, total
     places = []
-    for (boxes, ends, way), k in zip(tries, chosen, strict=True):
+    for (boxes, ends, way), k in zip(tries, best, strict=True):
         leader = (float(ends[k, 0]), float(ends[k, 1])) if way[k] > gap else None
         places.append(Place(float(boxes[k, 0]), float(boxes[k, 1]), leader))
     return places
+
+
+@dataclass(frozen=True)
+class _Spots:
+    """Where each label may go, by its mark, and what that costs apart from the other labels."""
+
+    anchors: Sequence[tuple[float, float]]
+    tries: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]]
+    costs: Sequence[np.ndarray]
+    gap: float
+
+    def settle(self, order: Iterable[int]) -> tuple[list[int], float]:
+        """The choice after the labels have moved in this order until none gains by it, and what all of it costs."""
+        order = list(order)
+        chosen = [int(cost.argmin()) for cost in self.costs]
+        for _ in range(ROUNDS):
+            before = list(chosen)
+            for i in order:
+                chosen[i] = int(self._cost(i, chosen).argmin())
+            if chosen == before:
+                break
+        return chosen, sum(float(self._cost(i, chosen)[k]) for i, k in enumerate(chosen))
+
+    def covered(self, chosen: Sequence[int]) -> bool:
+        """Whether any label lies upon another."""
+        boxes = np.array([boxes[k] for (boxes, _, _), k in zip(self.tries, chosen, strict=True)])
+        return bool((np.triu(_overlap(boxes, boxes), 1) > 0).any())
+
+    def _cost(self, i: int, chosen: Sequence[int]) -> np.ndarray:
+        """What each spot of a label costs while the others stay where they are."""
+        boxes, ends, way = self.tries[i]
+        rest = [j for j in range(len(self.tries)) if j != i]
+        labels = np.array([self.tries[j][0][chosen[j]] for j in rest]).reshape(-1, 4)
+        lines = _CROSSES * _crossed(np.array(self.anchors[i]), ends, labels).sum(1) * (way > self.gap)
+        # And not upon the line that leads to another's mark.
+        led = [(self.anchors[j], self.tries[j][1][chosen[j]]) for j in rest if self.tries[j][2][chosen[j]] > self.gap]
+        upon = sum((_crossed(np.array(a), e[None], boxes)[0] for a, e in led), np.zeros(len(boxes)))
+        shared = _overlap(boxes, labels)
+        covers = 4 * _COVERS * shared.sum(1) + _TOUCHES * (shared > 0).sum(1)  # a little is as bad to read as much
+        return self.costs[i] + covers + lines + _CROSSES * upon
 
 
 def _candidates(x: float, y: float, w: float, h: float, gap: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
