@@ -24,7 +24,7 @@ COMPARISON = Comparison(base=BASE, contenders=tuple(map(Contender.parse, ENTRIES
 def quick(monkeypatch):
     """Two experiments instead of all, in this process."""
     two = ["weight transport", "target"]
-    monkeypatch.setattr(audits, "audit", lambda *given, **named: audit(*given, **named, only=two))
+    monkeypatch.setattr(audits, "audit", lambda *given, **named: audit(*given, **named | {"only": two}))
 
 
 @pytest.fixture(scope="module")
