@@ -38,15 +38,17 @@ def task(seed: int) -> tuple[Tensor, Tensor]:
     return x, ((curve - curve.mean()) / curve.std(correction=0)).reshape(1, STEPS, 1)
 
 
-def learn(name: str, seed: int, iterations: int, lr: float) -> tuple[list[float], float]:
+def learn(entry: str, seed: int, iterations: int, lr: float) -> tuple[list[float], float]:
     """The normalised error of each iteration, and the CPU seconds of one."""
+    rule, *parts = entry.split(":")
+    options = dict(part.split("=") for part in parts)
+    lr = float(options.pop("lr", lr))
     x, target = task(seed)
     torch.manual_seed(seed)
     physics = {"dt": 1e-3, "threshold": 0.03, "refractory": 5e-3}
     model = build("rsnn", shape=(CELLS,), classes=1, width=100, output="sequence", **physics)
     optimizer = torch.optim.Adam(model.parameters(), lr=lr)
-    rule, *options = name.split(":")
-    made = registry.make(rule, seed=seed, **dict(option.split("=") for option in options))
+    made = registry.make(rule, seed=seed, **options)
     learner = plausible.bind(model, made, F.mse_loss, optimizer=optimizer)
     errors, start = [], time.process_time()
     for _ in range(iterations):
@@ -60,11 +62,16 @@ def learn(name: str, seed: int, iterations: int, lr: float) -> tuple[list[float]
 def main() -> None:
     """Learn, print a table, and write every error."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rule", nargs="+", default=["eprop", "eprop:feedback=symmetric", "backprop", "frozen"])
+    parser.add_argument(
+        "--rule",
+        nargs="+",
+        default=["eprop", "eprop:feedback=symmetric", "backprop", "frozen"],
+        help="with a rate and options of its own, as in eprop:lr=0.01",
+    )
     parser.add_argument("--seeds", type=int, default=3, help="how many")
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--iterations", type=int, default=300)
-    parser.add_argument("--lr", type=float, default=5e-3, help="of Adam, for every rule")
+    parser.add_argument("--lr", type=float, default=5e-3, help="of Adam, where a rule has no other")
     parser.add_argument("--csv", type=Path, help="where every error goes")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -74,7 +81,7 @@ def main() -> None:
         first, last, seconds = [], [], []
         for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
             errors, each = learn(rule, seed, arguments.iterations, arguments.lr)
-            rows += [(rule, arguments.lr, seed, k, error) for k, error in enumerate(errors)]
+            rows += [(rule, seed, k, error) for k, error in enumerate(errors)]
             first.append(errors[0])
             last.append(sum(errors[-10:]) / len(errors[-10:]))
             seconds.append(each)
@@ -85,7 +92,7 @@ def main() -> None:
     if arguments.csv:
         with arguments.csv.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
-            writer.writerow(["rule", "lr", "seed", "iteration", "normalised error"])
+            writer.writerow(["rule", "seed", "iteration", "normalised error"])
             writer.writerows(rows)
 
 

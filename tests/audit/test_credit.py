@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 import plausible
 from plausible.audit import Batch, LearnerSubject, Unmeasurable
-from plausible.audit.criteria.credit import credit
+from plausible.audit.criteria.credit import FOLDS, credit
 from plausible.core import registry
 from plausible.core.families.transport import TransportSite
 from plausible.data import load
@@ -93,7 +93,8 @@ def test_feedback_alignment_comes_to_assign_credit(digits):
 
 def test_the_angles_are_those_of_the_probe(digits):
     """Which takes them from the errors that arrive at the layers, and not from updates of single examples."""
-    few = digits.first(32)
+    unseen = torch.randperm(len(digits.y), generator=torch.Generator().manual_seed(0))[FOLDS - 1 :: FOLDS]
+    few = Batch(digits.x[unseen], digits.y[unseen], digits.classes)
     learner = bound("fa", digits).double()
     theirs = plausible.alignment(learner, few.x.double(), few.y)
     finding = found("fa", digits)
@@ -107,6 +108,12 @@ def test_feedback_that_is_redrawn_for_every_stimulus_carries_no_credit(digits, s
     finding = found(Redrawn(seed=seed), digits)
     assert finding.verdict == "violated", finding.sentence
     assert all(80 < angle < 100 for angle in finding.layers.values())
+
+
+def test_a_rule_that_descends_on_average_is_told_by_the_mean_of_its_updates(digits):
+    """In so few steps node perturbation learns nothing yet, and by a single attempt it goes almost anywhere."""
+    finding = found("node-perturbation", digits)
+    assert finding.verdict == "partly" and "standard errors" in finding.sentence
 
 
 def test_updates_that_climb_are_caught(digits):

@@ -1,5 +1,7 @@
 """The angle between updates and gradient: with a gradient, and from answers to small steps alone."""
 
+import math
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -7,7 +9,7 @@ from torch.nn import functional as F
 
 import plausible
 from plausible.audit import Batch, LearnerSubject
-from plausible.audit.descent import best_scale, by_gradient, by_steps
+from plausible.audit.descent import REPEATS, best_scale, by_gradient, by_steps
 from plausible.functional.alignment import angle
 
 
@@ -41,8 +43,29 @@ def test_with_a_gradient_it_is_the_mean_over_examples(batch, rule):
         learner = specimen(rule, batch)
         update = learner.update(few.x[n : n + 1], few.y[n : n + 1])["2.weight"]
         expected.append(float(angle(update, gradients(few.x[n : n + 1], few.y[n : n + 1])["2.weight"])))
-    ours = by_gradient(specimen(rule, batch), ["0", "2"], few)
+    ours, sure = by_gradient(specimen(rule, batch), ["0", "2"], few)
+    assert sure == math.inf  # nothing is random
     assert ours.keys() == {"0", "2"} and ours["2"] == pytest.approx(sum(expected) / 5, abs=1e-6)
+
+
+@pytest.mark.parametrize(("noise", "slope"), [(0.3, 0.1), (0.3, 0.0), (0.0, 0.1)])
+def test_of_random_updates_the_mean_is_taken(batch, noise, slope):
+    """Updates of which so much is the gradient, and the rest noise, drawn anew for each."""
+    learner, draw = specimen("backprop", batch), torch.Generator().manual_seed(0)
+
+    def update(x: Tensor, y: Tensor) -> dict[str, Tensor]:
+        found = gradients(x, y)
+        return {
+            name: slope * g / g.norm() + noise * torch.randn(g.shape, generator=draw, dtype=g.dtype) / g.numel() ** 0.5
+            for name, g in found.items()
+        }
+
+    learner.update = update
+    angles, sure = by_gradient(learner, ["0", "2"], batch.first(16))
+    cosine = slope / (slope**2 + noise**2 / (REPEATS if noise else 1)) ** 0.5
+    for value in angles.values():
+        assert value == pytest.approx(math.degrees(math.acos(cosine)), abs=5)
+    assert sure > 10 if slope else sure < 4
 
 
 @pytest.mark.parametrize("rule", ["fa", "usf", "dfa", "drtp"])
@@ -75,7 +98,7 @@ def test_the_weights_are_put_back_and_layers_without_an_update_left_out(batch):
 def test_a_model_that_answers_otherwise_has_no_gradient(batch):
     learner = specimen("fa", batch)
     learner.respond = lambda x: x[:, :4]
-    assert by_gradient(learner, ["0"], batch.first(4)) == {}
+    assert by_gradient(learner, ["0"], batch.first(4))[0] == {}
 
 
 def test_the_best_scale_is_steep_where_answers_are_right():

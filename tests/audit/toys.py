@@ -97,6 +97,11 @@ class BroadcastLearner(ToyLearner):
                 delta = delta * (1 + rule.gate_leak * (after.slope > 0).to(delta).mean(1, keepdim=True))
             each.add(delta)
         last.add(entered)
+        if rule.normed:
+            for each in passes:
+                grad = each.block.layer.get_parameter("weight").grad
+                assert grad is not None
+                grad /= grad.norm()
         return Outcome(self.loss(last.h, y), last.h)
 
 
@@ -104,7 +109,7 @@ class BroadcastLearner(ToyLearner):
 class Broadcast(Toy):
     """Direct feedback through a carrier. ``around``: how much of it goes past the wire; ``past_the_teacher``: it does
     not enter by the teacher's; leaks: of the next layer's derivative, or of whether it has one; ``formula``: φ′ is
-    1 − φ², whatever the module."""
+    1 − φ², whatever the module; ``normed``: a layer's update has the norm 1, which no synapse of it can know."""
 
     learner = BroadcastLearner
     carrier: Literal["linear", "sigmoid", "tanh", "relu", "root"] = "linear"
@@ -113,6 +118,7 @@ class Broadcast(Toy):
     slope_leak: float = 0.0
     gate_leak: float = 0.0
     formula: bool = False
+    normed: bool = False
 
 
 class RewardLearner(ToyLearner):

@@ -1,8 +1,8 @@
 """The angle between a learner's updates and the direction in which the loss falls."""
 
 from copy import deepcopy
-from math import acos, degrees
-from statistics import fmean
+from math import acos, cos, degrees, inf, radians
+from statistics import fmean, stdev
 
 import torch
 from torch import Tensor, nn
@@ -10,13 +10,15 @@ from torch.nn import functional as F
 
 from plausible.audit.criterion import Batch
 from plausible.audit.gradient import differentiable
-from plausible.audit.subject import Specimen
+from plausible.audit.subject import Specimen, change
 from plausible.audit.timeline import owner
 from plausible.core.attach import detach
 from plausible.functional.alignment import angle
 
 STEP = 0.1  # of the weight's norm: large enough that spikes appear and vanish
 DIRECTIONS = 24
+REPEATS = 64
+ROUNDING = 1e-9  # relative: what an update may differ by from the same one
 SCALES = torch.logspace(-1, 1.5, 16, dtype=torch.float64)
 
 
@@ -26,11 +28,16 @@ def best_scale(outputs: Tensor, y: Tensor) -> float:
     return min(map(float, SCALES), key=lambda scale: float(F.cross_entropy(scale * outputs.double(), y)))
 
 
-def by_gradient(specimen: Specimen, layers: list[str], batch: Batch) -> dict[str, float]:
+def by_gradient(specimen: Specimen, layers: list[str], batch: Batch) -> tuple[dict[str, float], float]:
     """Mean angle of each layer's update to the gradient of the cross-entropy, over single examples, in degrees.
 
-    The gradient is that of the plain model. Empty where there is none: where the model answers otherwise than the
-    learner does, or its backward pass is not its derivative.
+    Where updates are random, their mean over repetitions is taken: a rule may descend on average, and by a single
+    attempt go almost anywhere. The gradient is that of the plain model. Empty where there is none: where the model
+    answers otherwise than the learner does, or its backward pass is not its derivative.
+
+    Returns:
+        The angles by layer; and where updates are random, how many standard errors of its mean over the examples the
+        cosine lies above 0, else infinity.
     """
     specimen.model.eval()  # a single example has no batch statistics
     specimen.reset()
@@ -38,18 +45,23 @@ def by_gradient(specimen: Specimen, layers: list[str], batch: Batch) -> dict[str
     detach(plain)
     x = batch.x.to(next(plain.parameters()).dtype) if batch.x.is_floating_point() else batch.x
     if not (_alike(plain, specimen, x) and differentiable(plain, x, batch.y)):
-        return {}
+        return {}, inf
     found: dict[str, list[float]] = {name: [] for name in layers}
+    repeats = _repeats(specimen, batch)
     for n in range(len(batch.y)):
-        specimen.reset()
-        updates = specimen.update(batch.x[n : n + 1], batch.y[n : n + 1])
+        updates = _update(specimen, batch.x[n : n + 1], batch.y[n : n + 1], repeats)
         plain.zero_grad()
         F.cross_entropy(plain(x[n : n + 1]), batch.y[n : n + 1]).backward()
         for key, p in plain.named_parameters():
             if owner(key) in found and p.dim() > 1 and p.grad is not None and key in updates:
                 found[owner(key)].append(float(angle(updates[key], p.grad)))
     finite = {name: [value for value in values if value == value] for name, values in found.items()}
-    return {name: fmean(values) for name, values in finite.items() if values}
+    means = {name: fmean(values) for name, values in finite.items() if values}
+    cosines = [cos(radians(value)) for values in finite.values() for value in values]
+    if repeats == 1 or len(cosines) < 2:
+        return means, inf
+    error = stdev(cosines) / len(cosines) ** 0.5
+    return means, fmean(cosines) / error if error else inf
 
 
 def by_steps(specimen: Specimen, layers: list[str], batch: Batch) -> dict[str, float]:
@@ -60,8 +72,7 @@ def by_steps(specimen: Specimen, layers: list[str], batch: Batch) -> dict[str, f
     spike or relax have none to show; the price is an error of some degrees.
     """
     specimen.model.eval()
-    specimen.reset()
-    updates = specimen.update(batch.x, batch.y)
+    updates = _update(specimen, batch.x, batch.y, _repeats(specimen, batch))
     draw = torch.Generator().manual_seed(0)
     scale = best_scale(_respond(specimen, batch.x), batch.y)
     found = {}
@@ -76,6 +87,22 @@ def by_steps(specimen: Specimen, layers: list[str], batch: Batch) -> dict[str, f
         if steepness:
             found[name] = degrees(acos(max(-1.0, min(1.0, along / steepness**0.5))))
     return found
+
+
+def _repeats(specimen: Specimen, batch: Batch) -> int:
+    """How many updates to take the mean of: one if the next is the same."""
+    one, other = (_update(specimen, batch.x, batch.y, 1) for _ in range(2))
+    return REPEATS if change(one, other) > ROUNDING else 1
+
+
+def _update(specimen: Specimen, x: Tensor, y: Tensor, repeats: int) -> dict[str, Tensor]:
+    """The mean of the updates, each with random numbers of its own."""
+    total: dict[str, Tensor] = {}
+    for _ in range(repeats):
+        specimen.reset()
+        for name, update in specimen.update(x, y).items():
+            total[name] = total[name] + update if name in total else update
+    return {name: each / repeats for name, each in total.items()}
 
 
 def _slope(specimen: Specimen, weight: nn.Parameter, direction: Tensor, batch: Batch, scale: float) -> float:

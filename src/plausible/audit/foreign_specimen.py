@@ -112,9 +112,9 @@ class ForeignSpecimen(Specimen):
         if self._foreign.reset:
             self._foreign.reset()
 
-    def optimizer(self, lr: float) -> torch.optim.Optimizer:
-        """Gradient descent on the whole model; whatever its own optimiser does happens in its step."""
-        return torch.optim.SGD(self.model.parameters(), lr=lr)
+    def optimizer(self, lr: float, kind: type[torch.optim.Optimizer] = torch.optim.SGD) -> torch.optim.Optimizer:
+        """On the whole model; whatever its own optimiser does happens in its step."""
+        return kind(self.model.parameters(), lr=lr)  # type: ignore[call-arg]
 
     def feedback_weights(self) -> dict[str, tuple[Tensor, Tensor]]:
         """None are known."""

@@ -11,6 +11,7 @@ from copy import deepcopy
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from plausible.core.attach import device_of
 from plausible.core.context import Tap
@@ -23,9 +24,11 @@ class Specimen(abc.ABC):
 
     Attributes:
         model: the network; its modules and parameters may be changed in place.
+        optimizers: with which its updates may be applied.
     """
 
     model: nn.Module
+    optimizers: tuple[type[Optimizer], ...] = (torch.optim.SGD,)
 
     @abc.abstractmethod
     def learn(self, x: Tensor, y: Tensor) -> None:
@@ -48,8 +51,8 @@ class Specimen(abc.ABC):
         """Forget the state of all streams (membranes, traces, relaxed activity), if there is any."""
 
     @abc.abstractmethod
-    def optimizer(self, lr: float) -> torch.optim.Optimizer:
-        """A plain gradient-descent optimiser on what is taught, which calls what the rule wants called."""
+    def optimizer(self, lr: float, kind: type[Optimizer] = torch.optim.SGD) -> Optimizer:
+        """An optimiser, one of :attr:`optimizers`, on what is taught, which calls what the rule wants called."""
 
     @abc.abstractmethod
     def feedback_weights(self) -> dict[str, tuple[Tensor, Tensor]]:
@@ -107,6 +110,8 @@ class LearnerSubject(Subject):
 class LearnerSpecimen(Specimen):
     """A copy of a learner, with a stream of random numbers of its own."""
 
+    optimizers = (torch.optim.SGD, torch.optim.AdamW)
+
     def __init__(self, learner: Learner, random: list[Tensor]) -> None:
         self.learner, self.model = learner, learner.model
         self._random = random
@@ -133,10 +138,10 @@ class LearnerSpecimen(Specimen):
         """See :meth:`Specimen.reset`."""
         self.learner.reset()
 
-    def optimizer(self, lr: float) -> torch.optim.Optimizer:
-        """SGD on everything that the learner trains, with its step hooks."""
+    def optimizer(self, lr: float, kind: type[Optimizer] = torch.optim.SGD) -> Optimizer:
+        """On everything that the learner trains, with its step hooks."""
         # Decay is there for rules that need it, and small enough not to matter to the others.
-        optimizer = torch.optim.SGD(self.model.parameters(), lr=lr, weight_decay=1e-4)
+        optimizer = kind(self.model.parameters(), lr=lr, weight_decay=1e-4)  # type: ignore[call-arg]
         self.learner.hook(optimizer)
         return optimizer
 
