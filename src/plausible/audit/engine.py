@@ -61,7 +61,7 @@ def audit(
     Args:
         subject: a bound learner, or any :class:`Subject`, such as a :class:`ForeignSubject`.
         batch: what to examine it with; of ``(x, y)``, the largest label tells how many there are. Experiments take
-            the first examples, as many as they need: 64 for most, up to 256 to see whether it learns.
+            the first examples, as many as they need: 64 for most, up to 512 to see whether it learns.
         only: names of the criteria to run; None for all.
         on_event: is told when an experiment begins and ends.
 

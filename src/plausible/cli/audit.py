@@ -49,7 +49,7 @@ def audit(
             rich_help_panel=EXPERIMENT,
         ),
     ] = None,
-    examples: Annotated[int, typer.Option(min=2, help="Of the training split.", rich_help_panel=EXPERIMENT)] = 256,
+    examples: Annotated[int, typer.Option(min=2, help="Of the training split.", rich_help_panel=EXPERIMENT)] = 512,
     seed: Annotated[
         int, typer.Option(help="Of the weights, the feedback and the batch.", rich_help_panel=EXPERIMENT)
     ] = 0,

@@ -12,7 +12,7 @@ from plausible.train import Run
 from plausible.train.runtime import device_of, prepared
 from plausible.train.session import assemble
 
-EXAMPLES = 256
+EXAMPLES = 512
 """Of the training split; no experiment needs more."""
 
 FILE = "audit.json"
