@@ -24,7 +24,7 @@ def decay(dt: float, tau: float) -> float:
 
 def low_pass(trace: Tensor, x: Tensor, factor: float) -> Tensor:
     """One step of a low-pass filter: factor · trace + (1 − factor) · x, of the broadcast shape."""
-    return factor * trace + (1 - factor) * x
+    return torch.lerp(x, trace, factor)
 
 
 def membrane(v: Tensor, z: Tensor, current: Tensor, alpha: float, threshold: float) -> Tensor:
