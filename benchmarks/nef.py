@@ -1,0 +1,86 @@
+"""What a step of a communication channel of the NEF costs, beside nengo's reference simulator.
+
+    python benchmarks/nef.py --json results/nef.json
+
+Two populations of n LIF neurons pass on d dimensions over a low-pass synapse, at steps of 1 ms. nengo runs one stream;
+ours runs one, and many side by side. The two take turns in one process (see ``turns.py``); the ratio is that of the
+time per step *and stream*, so that below 1 ours is faster.
+"""
+
+import argparse
+import json
+from importlib.metadata import version
+from pathlib import Path
+
+import nengo
+import torch
+from contenders import Contender
+from lif import Still
+from turns import Duel, warm_up
+
+from plausible.functional.ensemble import Ensemble
+from plausible.functional.synapses import LowPass
+
+STEPS, D = 50, 8
+NEURONS = (200, 2000, 8000)
+STREAMS = (1, 32)
+
+
+def ours(n: int, streams: int) -> Contender:
+    """So many steps of so many streams."""
+    first, second, synapse = Ensemble(n, D, seed=1), Ensemble(n, D, seed=2), LowPass(0.005)
+    decoders = first.decoders().t().contiguous()
+    x = torch.randn(streams, D) / D**0.5 / 2
+    state = [None, None, torch.zeros(streams, D)]
+
+    def run() -> None:
+        a, b, read = state
+        with torch.no_grad():
+            for _ in range(STEPS):
+                spikes, a = first(x, a)
+                _, b = second(read, b)
+                read, _ = synapse.step(read, spikes @ decoders, 1e-3)
+        state[:] = a, b, read
+
+    return Contender(run, Still(), [])  # type: ignore[arg-type]
+
+
+def theirs(n: int) -> Contender:
+    """The same steps of one stream, by nengo."""
+    with nengo.Network(seed=1) as network:
+        stimulus = nengo.Node([0.1] * D)
+        first, second = nengo.Ensemble(n, D), nengo.Ensemble(n, D)
+        nengo.Connection(stimulus, first, synapse=None)
+        nengo.Connection(first, second, synapse=0.005)
+    simulator = nengo.Simulator(network, progress_bar=False)
+    return Contender(lambda: simulator.run_steps(STEPS, progress_bar=False), Still(), [])  # type: ignore[arg-type]
+
+
+def main() -> None:
+    """Measure, print, save."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("--repeats", type=int, default=16)
+    parser.add_argument("--json", type=Path, metavar="OUT")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    found: dict[str, object] = {name: version(name) for name in ("torch", "nengo")}
+    for n in NEURONS:
+        peer = theirs(n)
+        duels = {streams: Duel(ours(n, streams), peer) for streams in STREAMS}
+        count = warm_up(peer)
+        for duel in duels.values():
+            warm_up(duel.mine)
+        for _ in range(options.repeats):
+            for duel in duels.values():
+                duel.meet(count)
+        for streams, duel in duels.items():
+            result = duel.result()
+            wall = {key: value / streams for key, value in result["wall"].items()}  # type: ignore[union-attr]
+            found[f"{n} neurons, {streams} streams"] = {"ratio": wall, "seconds": result["seconds"]}
+            print(f"{n:5} neurons, {streams:3} streams: {wall['median']:.3f} ({wall['low']:.3f} to {wall['high']:.3f})")
+        if options.json:
+            options.json.write_text(json.dumps(found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
