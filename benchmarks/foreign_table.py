@@ -11,10 +11,11 @@ import torch
 from benchmarks.foreign import FACTORIES
 
 from plausible.audit import Batch, Finding, Foreign, ForeignSubject, Scorecard, audit
-from plausible.cli.scorecards import SIGNS, line
+from plausible.cli.scorecards import line
 from plausible.data import Loader, load
+from plausible.report.names import SIGNS
 
-EXAMPLES = 256
+EXAMPLES = 512
 
 
 def examined(factory: Callable[[], Foreign]) -> Scorecard:
@@ -39,7 +40,7 @@ def table(cards: Sequence[tuple[str, Scorecard]]) -> str:
 
 
 def _cell(finding: Finding) -> str:
-    sign, _ = SIGNS[finding.verdict]
+    sign = SIGNS[finding.verdict]
     return sign if finding.value is None else f"{sign} {finding.value:.2g}"
 
 
@@ -68,7 +69,7 @@ def main() -> None:
         cards.append((package, examined(factory)))
         cards[-1][1].write(results / "foreign" / f"{factory.__name__}.json")
         print(line(cards[-1][1]), f"({cards[-1][1].seconds:.1f} s)")
-    legend = ", ".join(f"{sign} {verdict}" for verdict, (sign, _) in SIGNS.items()) + "."
+    legend = ", ".join(f"{sign} {verdict}" for verdict, sign in SIGNS.items()) + "."
     versions = cards[0][1].versions
     first = next(iter(FACTORIES)).__name__
     head = HEAD.format(first=first, examples=EXAMPLES, legend=legend, **versions)
