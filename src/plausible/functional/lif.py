@@ -81,20 +81,21 @@ def step(cell: Cell, state: Membrane, current: Tensor, dt: float) -> tuple[Tenso
         Spikes (…, n), 0 or amplitude / dt, and the state after the step.
     """
     drive = current - state.n if cell.inc_n else current
-    silent = state.silent - dt
-    awake = (dt - silent).clamp(0, dt)  # seconds of the step in which the neuron is not refractory
+    awake = (2 * dt - state.silent).clamp_(0, dt)  # seconds of the step in which the neuron is not refractory
     if cell.leak:
-        v = torch.lerp(drive, state.v, torch.exp(-awake / cell.tau_rc))
+        v = torch.lerp(drive, state.v, awake.mul_(-1 / cell.tau_rc).exp_())
     else:
-        v = state.v + (drive - 1) * awake / cell.tau_rc
+        v = torch.addcmul(state.v, drive - 1, awake, value=1 / cell.tau_rc)
     fired = v > 1
-    # How long ago, at the end of the step, the voltage was 1: where it is not fired, the value is not used.
-    above, drift = v - 1, torch.where(fired, drive - 1, 1.0)
-    ago = -cell.tau_rc * torch.log1p(-above / drift) if cell.leak else cell.tau_rc * above / drift
-    spikes = fired.to(v) * (cell.amplitude / dt)
+    with torch.no_grad():
+        # For how long from the beginning of this step a neuron that has fired is silent: up to its spike, and τ_ref.
+        # Where none has fired this is no time, and not used.
+        fall = (v - 1).div_(1 - drive)
+        silent = (fall.log1p_() if cell.leak else fall).mul_(cell.tau_rc).add_(cell.tau_ref + dt)
+        silent = torch.where(fired, silent, state.silent - dt)
+    spikes = fired.to(v).mul_(cell.amplitude / dt)
     n = state.n + (dt / cell.tau_n) * (cell.inc_n * spikes - state.n) if cell.inc_n else state.n
-    v = torch.where(fired, 0.0, v.clamp(min=cell.floor))
-    return spikes, Membrane(v, torch.where(fired, cell.tau_ref + dt - ago, silent), n)
+    return spikes, Membrane(v.clamp(min=cell.floor).masked_fill(fired, 0.0), silent, n)
 
 
 def rate(cell: Cell, current: Tensor) -> Tensor:
