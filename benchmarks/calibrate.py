@@ -199,10 +199,7 @@ CASES = [
     ),
     Case("locality", "fa", "solved", named("fa")),
     Case("locality", "updates of one norm", "violated", control(toys.Broadcast, normed=True)),
-    *(
-        Case("credit", rule, "solved", named(rule), IN_TIME, model=of_digits)
-        for rule in ("backprop", "usf", "fa", "dfa")
-    ),
+    *(Case("credit", rule, "solved", named(rule), IN_TIME, model=of_digits) for rule in ("backprop", "fa")),
     Case("credit", "feedback redrawn", "violated", control(test_credit.Redrawn), IN_TIME, model=of_digits),
     Case("credit", "hidden layers climb", "violated", control(test_credit.Against), IN_TIME, model=of_digits),
 ]
