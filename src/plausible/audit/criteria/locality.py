@@ -20,6 +20,7 @@ from plausible.audit.synapses import by_neuron, half, neurons_axis, outgoing
 NAME = "locality"
 EXAMPLES = 64
 SIZE = 0.5  # of a perturbation, relative to what it perturbs
+TURNS = 3  # halves of the cells to try: all that are alive, of a layer of few, may lie in one
 
 Noise = Callable[[Tensor], Tensor]
 
@@ -133,31 +134,32 @@ class _World:
             None if neither is possible, or their own synapses do not notice.
         """
         place = self.record.order.index(name)
-        before = self._in_input(name) if place == 0 else self._in_drive(self.record.order[place - 1])
-        for disturbance in (before, self._in_entry(name)):
-            found = None if disturbance is None else self._compare(name, disturbance)
-            if found is not None:
-                return found
+        for turn in range(TURNS):
+            before = self._in_input(name, turn) if place == 0 else self._in_drive(self.record.order[place - 1], turn)
+            for disturbance in (before, self._in_entry(name, turn)):
+                found = None if disturbance is None else self._compare(name, disturbance)
+                if found is not None:
+                    return found
         return None
 
-    def _in_input(self, name: str) -> _Disturbance | None:
+    def _in_input(self, name: str, turn: int) -> _Disturbance | None:
         x, axis = self._batch.x, neurons_axis(self._layers[name])
         if not x.is_floating_point():
             return None
         if x.shape[axis] != self.record.inputs[name][0].shape[axis]:
-            cells = _half(x[0].numel())
+            cells = _half(x[0].numel(), turn)
             return _Disturbance(cells, x=torch.where(cells.view(x.shape[1:]), _noisy(x, _draw()), x))
-        cells = _half(x.shape[axis])
+        cells = _half(x.shape[axis], turn)
         return _Disturbance(cells, x=_only(cells, axis)(x))
 
-    def _in_drive(self, sender: str) -> _Disturbance:
+    def _in_drive(self, sender: str, turn: int) -> _Disturbance:
         axis = neurons_axis(self._layers[sender])
-        cells = _half(self.record.outputs[sender][0].shape[axis])
+        cells = _half(self.record.outputs[sender][0].shape[axis], turn)
         return _Disturbance(cells, response=sender, noise=_only(cells, axis))
 
-    def _in_entry(self, name: str) -> _Disturbance:
+    def _in_entry(self, name: str, turn: int) -> _Disturbance:
         axis = neurons_axis(self._layers[name])
-        cells = _half(self.record.inputs[name][0].shape[axis])
+        cells = _half(self.record.inputs[name][0].shape[axis], turn)
         return _Disturbance(cells, entry=name, noise=_only(cells, axis))
 
     def _compare(self, name: str, disturbance: _Disturbance) -> float | None:
@@ -230,8 +232,8 @@ def _noisy(x: Tensor, draw: torch.Generator) -> Tensor:
     return x + SIZE * x.detach().std() * torch.randn(x.shape, generator=draw).to(x)
 
 
-def _half(neurons: int) -> Tensor:
-    return half(neurons, torch.Generator().manual_seed(0))
+def _half(neurons: int, turn: int) -> Tensor:
+    return half(neurons, torch.Generator().manual_seed(turn))
 
 
 def _draw() -> torch.Generator:
