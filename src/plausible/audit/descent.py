@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from plausible.audit.criterion import Batch
 from plausible.audit.gradient import differentiable
-from plausible.audit.subject import Specimen, change
+from plausible.audit.subject import Specimen, change, evaluating
 from plausible.audit.timeline import owner
 from plausible.core.attach import detach
 from plausible.functional.alignment import angle
@@ -39,22 +39,22 @@ def by_gradient(specimen: Specimen, layers: list[str], batch: Batch) -> tuple[di
         The angles by layer; and where updates are random, how many standard errors of its mean over the examples the
         cosine lies above 0, else infinity.
     """
-    specimen.model.eval()  # a single example has no batch statistics
-    specimen.reset()
-    plain = deepcopy(specimen.model)
-    detach(plain)
-    x = batch.x.to(next(plain.parameters()).dtype) if batch.x.is_floating_point() else batch.x
-    if not (_alike(plain, specimen, x) and differentiable(plain, x, batch.y)):
-        return {}, inf
-    found: dict[str, list[float]] = {name: [] for name in layers}
-    repeats = _repeats(specimen, batch)
-    for n in range(len(batch.y)):
-        updates = _update(specimen, batch.x[n : n + 1], batch.y[n : n + 1], repeats)
-        plain.zero_grad()
-        F.cross_entropy(plain(x[n : n + 1]), batch.y[n : n + 1]).backward()
-        for key, p in plain.named_parameters():
-            if owner(key) in found and p.dim() > 1 and p.grad is not None and key in updates:
-                found[owner(key)].append(float(angle(updates[key], p.grad)))
+    with evaluating(specimen.model):  # a single example has no batch statistics
+        specimen.reset()
+        plain = deepcopy(specimen.model)
+        detach(plain)
+        x = batch.x.to(next(plain.parameters()).dtype) if batch.x.is_floating_point() else batch.x
+        if not (_alike(plain, specimen, x) and differentiable(plain, x, batch.y)):
+            return {}, inf
+        found: dict[str, list[float]] = {name: [] for name in layers}
+        repeats = _repeats(specimen, batch)
+        for n in range(len(batch.y)):
+            updates = _update(specimen, batch.x[n : n + 1], batch.y[n : n + 1], repeats)
+            plain.zero_grad()
+            F.cross_entropy(plain(x[n : n + 1]), batch.y[n : n + 1]).backward()
+            for key, p in plain.named_parameters():
+                if owner(key) in found and p.dim() > 1 and p.grad is not None and key in updates:
+                    found[owner(key)].append(float(angle(updates[key], p.grad)))
     finite = {name: [value for value in values if value == value] for name, values in found.items()}
     means = {name: fmean(values) for name, values in finite.items() if values}
     cosines = [cos(radians(value)) for values in finite.values() for value in values]
@@ -71,7 +71,6 @@ def by_steps(specimen: Specimen, layers: list[str], batch: Batch) -> dict[str, f
     n-dimensional space shows how steep it is: E[slope²] = ‖gradient‖² / n. It needs no derivative, as learners that
     spike or relax have none to show; the price is an error of some degrees.
     """
-    specimen.model.eval()
     updates = _update(specimen, batch.x, batch.y, _repeats(specimen, batch))
     draw = torch.Generator().manual_seed(0)
     scale = best_scale(_respond(specimen, batch.x), batch.y)
@@ -118,9 +117,10 @@ def _slope(specimen: Specimen, weight: nn.Parameter, direction: Tensor, batch: B
 
 
 def _respond(specimen: Specimen, x: Tensor) -> Tensor:
-    specimen.reset()
-    response = specimen.respond(x)
-    specimen.reset()
+    with evaluating(specimen.model):
+        specimen.reset()
+        response = specimen.respond(x)
+        specimen.reset()
     return response
 
 

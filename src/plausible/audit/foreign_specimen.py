@@ -62,6 +62,8 @@ class ForeignSpecimen(Specimen):
     is the gradients, and other weights that moved, such as the rule's own feedback, are left as they are.
     """
 
+    optimizers = (torch.optim.SGD, torch.optim.AdamW)
+
     def __init__(
         self, foreign: Foreign, streams: RandomStreams, dtype: torch.dtype, *, hold: bool, along: bool
     ) -> None:
@@ -114,7 +116,7 @@ class ForeignSpecimen(Specimen):
 
     def optimizer(self, lr: float, kind: type[torch.optim.Optimizer] = torch.optim.SGD) -> torch.optim.Optimizer:
         """On the whole model; whatever its own optimiser does happens in its step."""
-        return kind(self.model.parameters(), lr=lr)  # type: ignore[call-arg]
+        return kind(self.model.parameters(), lr=lr, weight_decay=0.0)  # type: ignore[call-arg]
 
     def feedback_weights(self) -> dict[str, tuple[Tensor, Tensor]]:
         """None are known."""

@@ -20,7 +20,7 @@ from plausible.audit.criterion import Batch, Unmeasurable, criterion, thresholds
 from plausible.audit.descent import REPEATS, by_gradient, by_steps
 from plausible.audit.finding import Finding, Verdict
 from plausible.audit.recording import recorded
-from plausible.audit.subject import Specimen, Subject
+from plausible.audit.subject import Specimen, Subject, evaluating
 from plausible.audit.timeline import owner
 
 NAME = "credit"
@@ -217,13 +217,10 @@ def _minibatches(n: int, seed: int) -> Iterator[Tensor]:
 def _error(specimen: Specimen, batch: Batch) -> float:
     """The mean squared error of the probabilities (Brier's score), at the best scale of the outputs: whatever the
     learner's own loss is, it may answer with logits, probabilities or activities."""
-    modes = {module: module.training for module in specimen.model.modules()}
-    specimen.model.eval()
-    specimen.reset()
-    z = specimen.respond(batch.x).double()
-    specimen.reset()
-    for module, mode in modes.items():
-        module.training = mode
+    with evaluating(specimen.model):
+        specimen.reset()
+        z = specimen.respond(batch.x).double()
+        specimen.reset()
     if not z.isfinite().all():
         return 2.0  # the worst that there is
     truth = F.one_hot(batch.y, z.shape[1])
