@@ -105,7 +105,8 @@ def read(path: Path) -> Tuned:
     try:
         return Tuned.from_toml(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, ConfigurationError) as error:
-        raise ConfigurationError(f"{path}: {error} `plausible tune` writes such files.") from error
+        why = error.strerror if isinstance(error, OSError) else str(error).rstrip(".")
+        raise ConfigurationError(f"{path}: {why}. Give a .toml that `plausible tune` has written.") from error
 
 
 def stem(data: str, model: str) -> str:

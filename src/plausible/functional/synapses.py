@@ -97,5 +97,4 @@ class Delay:
 
     def step(self, line: tuple[Tensor, ...], u: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """(what arrives, what is under way then)."""
-        *arrived, line = (line[0], (*line[1:], u)) if line else (u, line)
-        return arrived[0], line
+        return (line[0], (*line[1:], u)) if line else (u, line)
