@@ -1,7 +1,7 @@
 """The angle between a learner's updates and the direction in which the loss falls."""
 
 from copy import deepcopy
-from math import acos, cos, degrees, inf, radians
+from math import acos, cos, degrees, inf, isfinite, radians
 from statistics import fmean, stdev
 
 import torch
@@ -36,8 +36,9 @@ def by_gradient(specimen: Specimen, layers: list[str], batch: Batch) -> tuple[di
     answers otherwise than the learner does, or its backward pass is not its derivative.
 
     Returns:
-        The angles by layer; and where updates are random, how many standard errors of its mean over the examples the
-        cosine lies above 0, else infinity.
+        The angles by layer; and where updates are random, by how many standard errors over the examples the cosine,
+        averaged over the layers, lies above 0, else infinity. It tells descent on average from none where what is
+        random has no side; a fixed feedback with noise upon it has one, right or wrong.
     """
     with evaluating(specimen.model):  # a single example has no batch statistics
         specimen.reset()
@@ -47,17 +48,22 @@ def by_gradient(specimen: Specimen, layers: list[str], batch: Batch) -> tuple[di
         if not (_alike(plain, specimen, x) and differentiable(plain, x, batch.y)):
             return {}, inf
         found: dict[str, list[float]] = {name: [] for name in layers}
-        repeats = _repeats(specimen, batch)
+        cosines, repeats = [], _repeats(specimen, batch)
         for n in range(len(batch.y)):
             updates = _update(specimen, batch.x[n : n + 1], batch.y[n : n + 1], repeats)
             plain.zero_grad()
             F.cross_entropy(plain(x[n : n + 1]), batch.y[n : n + 1]).backward()
-            for key, p in plain.named_parameters():
-                if owner(key) in found and p.dim() > 1 and p.grad is not None and key in updates:
-                    found[owner(key)].append(float(angle(updates[key], p.grad)))
-    finite = {name: [value for value in values if value == value] for name, values in found.items()}
-    means = {name: fmean(values) for name, values in finite.items() if values}
-    cosines = [cos(radians(value)) for values in finite.values() for value in values]
+            angles = [
+                (owner(key), float(angle(updates[key], p.grad)))
+                for key, p in plain.named_parameters()
+                if owner(key) in found and p.dim() > 1 and p.grad is not None and key in updates
+            ]
+            defined = [(name, value) for name, value in angles if isfinite(value)]
+            for name, value in defined:
+                found[name].append(value)
+            if defined:  # one for each example, whose noise its layers share
+                cosines.append(fmean(cos(radians(value)) for _, value in defined))
+    means = {name: fmean(values) for name, values in found.items() if values}
     if repeats == 1 or len(cosines) < 2:
         return means, inf
     error = stdev(cosines) / len(cosines) ** 0.5

@@ -74,7 +74,8 @@ class Ensemble(nn.Module):
 
     def current(self, x: Tensor) -> Tensor:
         """J (N, n) that a vector (N, d) makes."""
-        return torch.addmm(self.bias, x, (self.encoders * (self.gain / self.radius).unsqueeze(1)).t())
+        scaled = self.encoders * (self.gain / self.radius).unsqueeze(1)
+        return torch.addmm(self.bias.to(x), x, scaled.to(x).t())
 
     def rates(self, x: Tensor) -> Tensor:
         """The rates (N, n) at constant vectors (N, d), times the amplitude."""
@@ -82,9 +83,8 @@ class Ensemble(nn.Module):
 
     def decoders(self, function: Callable[[Tensor], Tensor] | None = None, reg: float = 0.1) -> Tensor:
         """D (k, n) for a function of the vector, by default the vector: it maps (m, d) to (m, k)."""
-        points = self.points.double()
-        current = points @ (self.encoders.double() * (self.gain.double() / self.radius).unsqueeze(1)).t() + self.bias
-        solved = nef.decoders(lif.rate(self.cell, current), function(points) if function else points, reg)
+        points = self.points.double()  # in single precision the normal equations lose what little they resolve
+        solved = nef.decoders(self.rates(points), function(points) if function else points, reg)
         return solved.to(self.encoders)
 
     def forward(self, x: Tensor, state: Membrane | None = None) -> tuple[Tensor, Membrane]:
