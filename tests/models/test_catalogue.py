@@ -27,6 +27,8 @@ COUNTS = [
     ("small-conv", (1, 8, 8), {"width": 2}, 18 + 4 + 72 + 8 + 288 + 16 + 90),
     ("rsnn", GREY, {}, 28 * 100 + 100 + 100 * 100 + 1010),
     ("rsnn", (7,), {"width": 5, "adaptive": 2}, 7 * 5 + 5 + 25 + 5 * 10 + 10),
+    ("lif-mlp", GREY, {"width": 9}, 1568 * 9 + 81 + 90),
+    ("lif-mlp", (7,), {"width": 5, "depth": 1, "sensors": "on", "bias": True}, 35 + 5 + 50 + 10),
     ("resnet20", IMAGE, {}, 269722),  # He et al. 2016: 0.27M
     ("resnet20", IMAGE, {"shortcut": "B"}, 269722 + 16 * 32 + 64 + 32 * 64 + 128),
     ("resnet56", IMAGE, {}, 853018),  # 0.85M
@@ -45,6 +47,7 @@ SHAPES = [
     *(("lenet", shape) for shape in (GREY, IMAGE, (2, 18, 18), (3, 40, 25))),
     *(("small-conv", shape) for shape in ((1, 8, 8), GREY, IMAGE, (3, 17, 5), (1, 1, 1))),
     *(("rsnn", shape) for shape in (GREY, IMAGE, (1, 8, 8))),
+    *(("lif-mlp", shape) for shape in ((5,), (1, 8, 8))),
     *(("resnet20", shape) for shape in (GREY, IMAGE, (1, 8, 8))),
     ("resnet56", (3, 8, 8)),
     *(("resnet18", shape) for shape in ((1, 8, 8), IMAGE, (2, 65, 65))),
@@ -81,7 +84,7 @@ def test_weights_come_from_the_global_random_state(name):
 
 
 def test_names_are_the_built_ins():
-    assert names() == ["lenet", "mlp", "resnet18", "resnet20", "resnet56", "rsnn", "small-conv"]
+    assert names() == ["lenet", "lif-mlp", "mlp", "resnet18", "resnet20", "resnet56", "rsnn", "small-conv"]
     with pytest.raises(UnknownName, match="Did you mean 'resnet20'"):
         build("resnet2O", shape=IMAGE, classes=10)
 

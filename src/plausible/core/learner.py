@@ -2,6 +2,7 @@
 
 import abc
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -81,6 +82,11 @@ class Learner(nn.Module, abc.ABC):
         """
         return
 
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Within, the streams are others, at rest; afterwards those of before go on where they were."""
+        yield
+
     def before_step(self) -> None:
         """Called once per optimiser step, after accumulation and all-reduce."""
         if self.rule.batch_manhattan:
@@ -157,11 +163,11 @@ class Learner(nn.Module, abc.ABC):
         detach(self.model)
         return self.model
 
-    def get_extra_state(self) -> dict[str, int]:
+    def get_extra_state(self) -> dict[str, Any]:
         """The learner's clock, which a resumed run must not lose."""
         return {"iteration": self.context.iteration, "step": self.context.step}
 
-    def set_extra_state(self, state: dict[str, int]) -> None:
+    def set_extra_state(self, state: dict[str, Any]) -> None:
         """Restore the clock."""
         self.context.iteration, self.context.step = state["iteration"], state["step"]
 

@@ -132,6 +132,8 @@ class Rule(abc.ABC):
     that rule does."""
     model: ClassVar[str] = "mlp"
     """The kind of model (see :mod:`plausible.models`) that it is shown and audited on unless told otherwise."""
+    continuous: ClassVar[bool] = False
+    """Whether in training one stimulus follows the other in the same stream, and nothing is forgotten in between."""
     literature: ClassVar[Mapping[str, str]] = {}
     """What the literature holds: problem → "solved", "partly", "violated" or "does not apply"."""
     because: ClassVar[Mapping[str, str]] = {}

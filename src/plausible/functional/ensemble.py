@@ -87,6 +87,13 @@ class Ensemble(nn.Module):
         solved = nef.decoders(self.rates(points), function(points) if function else points, reg)
         return solved.to(self.encoders)
 
+    def paired(self) -> Tensor:
+        """Decoders (d, n) that no one has to solve for: the encoders, times the number that reads a vector of the
+        length of the radius, along an axis, at that length on average."""
+        axes = self.radius * torch.eye(self.d).to(self.encoders)
+        read = (self.rates(axes) - self.rates(-axes)) @ self.encoders
+        return self.encoders.t() * (2 * self.radius / read.diagonal().mean())
+
     def forward(self, x: Tensor, state: Membrane | None = None) -> tuple[Tensor, Membrane]:
         """One step under the vector (N, d): spikes (N, n), and the new state."""
         return self.neurons(self.current(x), state)

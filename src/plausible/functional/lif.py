@@ -19,7 +19,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from plausible.functional.neurons import Spike
 from plausible.functional.units import seconds
+
+_spike = Spike()
 
 
 class Membrane(NamedTuple):
@@ -68,14 +71,20 @@ class Cell:
         if not self.amplitude > 0:
             raise ValueError(f"amplitude = {self.amplitude!r}: the integral of a spike is a number above 0.")
 
-    def rest(self, *shape: int, like: Tensor) -> Membrane:
-        """The state of neurons that have never been driven."""
+    def rest(self, *shape: int, like: Tensor, v: Tensor | float = 0.0) -> Membrane:
+        """The state of neurons that have never been driven.
+
+        ``v`` (n,) are their voltages: where neurons are driven alike, different ones keep them from firing in step.
+        """
         zero = like.new_zeros(shape)
-        return Membrane(zero, zero, zero)
+        return Membrane(zero + v, zero, zero)
 
 
 def step(cell: Cell, state: Membrane, current: Tensor, dt: float) -> tuple[Tensor, Membrane]:
     """One step of ``dt`` seconds under a constant current (…, n).
+
+    Where a gradient is asked for, that of a spike is the pseudo-derivative of
+    :class:`~plausible.functional.neurons.Spike` in the voltage before the reset; none flows through its moment.
 
     Returns:
         Spikes (…, n), 0 or amplitude / dt, and the state after the step.
@@ -93,7 +102,7 @@ def step(cell: Cell, state: Membrane, current: Tensor, dt: float) -> tuple[Tenso
         fall = (v - 1).div_(1 - drive)
         silent = (fall.log1p_() if cell.leak else fall).mul_(cell.tau_rc).add_(cell.tau_ref + dt)
         silent = torch.where(fired, silent, state.silent - dt)
-    spikes = fired.to(v).mul_(cell.amplitude / dt)
+    spikes = (_spike(v - 1) if v.requires_grad else fired.to(v)) * (cell.amplitude / dt)
     n = state.n + (dt / cell.tau_n) * (cell.inc_n * spikes - state.n) if cell.inc_n else state.n
     return spikes, Membrane(v.clamp(min=cell.floor).masked_fill(fired, 0.0), silent, n)
 

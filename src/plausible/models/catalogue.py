@@ -8,6 +8,7 @@ from torch import nn
 from plausible.core.errors import ConfigurationError, unknown
 from plausible.core.names import check_options, resolve
 from plausible.models.convolutional import lenet, small_conv
+from plausible.models.lif_mlp import lif_mlp
 from plausible.models.perceptron import mlp
 from plausible.models.residual import resnet18, resnet20, resnet56
 from plausible.models.spiking import rsnn
@@ -20,6 +21,7 @@ _BUILT_IN: dict[str, Callable[..., nn.Module]] = {
     "resnet20": resnet20,
     "resnet56": resnet56,
     "rsnn": rsnn,
+    "lif-mlp": lif_mlp,
 }
 
 

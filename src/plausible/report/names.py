@@ -23,6 +23,7 @@ _MODELS = {
     "resnet20": "a ResNet-20",
     "resnet56": "a ResNet-56",
     "rsnn": "a recurrent spiking network",
+    "lif-mlp": "a perceptron of spiking neurons",
 }
 _WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 

@@ -127,7 +127,8 @@ class Loop:
             group["lr"] = group["initial_lr"] * factor
         optimizer.zero_grad(set_to_none=True)
         with runtime.autocast(run, self.session.device):
-            learner.reset()  # the examples of a batch do not follow those of the last
+            if not learner.rule.continuous:
+                learner.reset()  # the examples of a batch do not follow those of the last
             outcome = learner.learn(x, learner.rule.teacher(y))
         if run.clip is not None:
             # All that is trained, so that feedback which mirrors the forward weights is scaled with them.

@@ -48,7 +48,7 @@ class Session:
         totals = torch.zeros(2, dtype=torch.float64, device=self.device)
         count = 0
         self.learner.eval()
-        with torch.no_grad(), runtime.autocast(self.run, self.device):
+        with torch.no_grad(), runtime.autocast(self.run, self.device), self.learner.aside():
             for x, y in batches.epoch():
                 self.learner.reset()
                 output = self.learner(x)
@@ -165,4 +165,5 @@ def load_learner(directory: str | Path, *, root: str | Path | None = None) -> Le
     with runtime.prepared(run, device):
         session = assemble(run, device, root=root)
     session.restore(state)
+    session.learner.reset()  # whoever uses it has streams of their own
     return session.learner.eval()

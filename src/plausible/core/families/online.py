@@ -3,14 +3,15 @@
 The family owns the scan over time, the state that goes on from call to call, and the teaching signal of each step.
 A rule says what one step does: to the model's state, to its own traces, and to the updates.
 
-The error of a step is that of ``loss`` at the readout of this step, and the updates of the steps are summed: what a
-sequence teaches does not depend on how it is cut into calls.
+The updates of the steps are summed: what a sequence teaches does not depend on how it is cut into calls. What the
+teacher says comes step by step (:class:`Teaching`): an error at the readout, a target, or a reward for an action.
 """
 
 import abc
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -20,10 +21,86 @@ from plausible.core.learner import Learner
 from plausible.core.rule import Inputs, Loss, Outcome, Rule, Teacher
 
 State = Any
-"""A tensor with one row per stream, or a (named) tuple of states. All zero is the state at rest."""
+"""A tensor with one row per stream, or a (named) tuple of states."""
 
-Signal = Callable[[Tensor], Tensor]
-"""Maps the readout of a step (N, n_out) to its error in the same shape, which has come over the teacher's wire."""
+TOGETHER = 32
+"""Steps whose outer products are taken in one: large products are faster than many small ones."""
+
+
+class Outer(NamedTuple):
+    """An update postᵀ pre (n, m), summed over the streams.
+
+    Attributes:
+        post: (N, n).
+        pre: (N, m).
+    """
+
+    post: Tensor
+    pre: Tensor
+
+
+class Teaching:
+    """What the teacher says in one call, step by step, over wires of the learner.
+
+    Attributes:
+        step: which step it is, from 0.
+        steps: how many there are.
+        reward: (N,), what the world has answered; None before it was asked.
+    """
+
+    def __init__(self, learner: "OnlineLearner", y: Teacher, steps: int) -> None:
+        self._learner, self._y = learner, y
+        self.step, self.steps = 0, steps
+        self.reward: Tensor | None = None
+
+    @property
+    def _now(self) -> Teacher:
+        if self._learner.net.stepwise and isinstance(self._y, Tensor):
+            return self._y[:, self.step]
+        return self._y
+
+    def error(self, readout: Tensor) -> Tensor:
+        """The gradient of the learner's loss at a readout (N, n_out), in its shape."""
+        with torch.enable_grad():
+            readout = readout.detach().requires_grad_()
+            (error,) = torch.autograd.grad(self._learner.loss(readout, self._now), readout)
+        return self._learner.wire("error", error, "teacher", "output")
+
+    def target(self, readout: Tensor) -> Tensor:
+        """What the readout (N, n_out) should be: 1 for the label and 0 for the others, or the target itself."""
+        y = self._now
+        if not isinstance(y, Tensor):
+            raise ConfigurationError(
+                f"{self._learner.rule.name} is taught by labels (N,) or targets (N, n_out), and got a "
+                f"{type(y).__name__}."
+            )
+        told = y if y.is_floating_point() else torch.zeros_like(readout).scatter_(1, y.unsqueeze(1), 1.0)
+        return self._learner.wire("target", told.to(readout), "teacher", "error")
+
+    def act(self, action: Tensor) -> None:
+        """Act (N,), once in a call; the world's answer is there from then on."""
+        if not callable(self._y):
+            raise ConfigurationError(
+                f"{self._learner.rule.name} is taught by a world, which maps actions (N,) to rewards (N,), and got a "
+                f"{type(self._y).__name__}. For labels that is learner.rule.teacher(y)."
+            )
+        self.reward = self._y(action)
+        if self.reward.shape != action.shape:
+            raise ConfigurationError(
+                f"{self._learner.rule.name}: the world answered {tuple(action.shape)} actions with rewards "
+                f"{tuple(self.reward.shape)}; each action has one."
+            )
+
+    def rewarded(self, like: Tensor) -> Tensor:
+        """The reward (N,) as it is felt at this step; 0 while there is none."""
+        felt = like.new_zeros(len(like)) if self.reward is None else self.reward.to(like)
+        return self._learner.wire("reward", felt, "teacher", "error")
+
+    def loss(self, output: Tensor) -> Tensor:
+        """What the call came to: the learner's loss, or for a world what is missing to a reward of 1."""
+        if self.reward is not None:
+            return 1 - self.reward.to(output).mean()
+        return output.new_zeros(()) if self._y is None else self._learner.loss(output, self._y)
 
 
 @runtime_checkable
@@ -65,15 +142,15 @@ class OnlineRule(Rule):
 
     @abc.abstractmethod
     def step(
-        self, learner: "OnlineLearner", state: tuple[State, State], x_t: Tensor, signal_t: Signal
-    ) -> tuple[tuple[State, State], Tensor, dict[str, Tensor]]:
+        self, learner: "OnlineLearner", state: tuple[State, State], x_t: Tensor, teaching: Teaching
+    ) -> tuple[tuple[State, State], Tensor, Mapping[str, Tensor | Outer]]:
         """One step of the model and of the traces.
 
         Args:
             learner: has the model, the wires and the feedback.
             state: of the model, and the traces.
             x_t: what drives the model.
-            signal_t: gives the error of the readout.
+            teaching: what the teacher says.
 
         Returns:
             The new state, the readout, and what this step adds to the gradient of each parameter, by name.
@@ -108,6 +185,7 @@ class OnlineLearner(Learner):
         super().__init__(model, rule, loss)
         self.time_axis = stepped(model, rule).time_axis
         self.state: tuple[State, State] | None = None
+        self._loaded: list[Tensor] = []
 
     @property
     def net(self) -> Stepped:
@@ -119,7 +197,7 @@ class OnlineLearner(Learner):
         x, model = self._tensor(x), self.net
 
         def readouts() -> Iterator[Tensor]:
-            state = model.rest(x) if self.state is None else self.state[0]
+            state = self._begin(x)[0]
             for x_t in model.frames(x):
                 state, y = model.step(state, x_t)
                 yield y
@@ -129,38 +207,65 @@ class OnlineLearner(Learner):
     def reset(self, streams: Tensor | None = None) -> None:
         """See :meth:`Learner.reset`."""
         if streams is None:
-            self.state = None
+            self.state, self._loaded = None, []
         elif self.state is not None:
-            rows = torch.where(streams)[0]
-            self.state = each(lambda t: t.index_fill(0, rows.to(t.device), 0), self.state)
+            like = first(self.state)
+            rest, chosen = self._rest(like), streams.to(like.device)
+            self.state = each(lambda new, old: _rows(chosen, new, old), rest, self.state)
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """See :meth:`Learner.aside`."""
+        kept = self.state, self._loaded
+        self.reset()
+        try:
+            yield
+        finally:
+            self.state, self._loaded = kept
 
     def _learn(self, x: Inputs, y: Teacher) -> Outcome:
         x, model = self._tensor(x), self.net
-        updates: dict[str, Tensor] = {}
+        updates = _Updates()
         with torch.no_grad():
-            output = model.summary(self._scan(model, x, y, updates))
-            loss = self.loss(output, y)
+            frames = list(model.frames(x))
+            teaching = Teaching(self, y, len(frames))
+            output = model.summary(self._scan(x, frames, teaching, updates))
+            loss = teaching.loss(output)
+            found = updates.sums()
             for name, p in self.model.named_parameters():
-                if name in updates and p.requires_grad:
-                    p.grad = updates[name].to(p).contiguous() if p.grad is None else p.grad.add_(updates[name])
+                if name in found and p.requires_grad:
+                    p.grad = found[name].to(p).contiguous() if p.grad is None else p.grad.add_(found[name])
         return Outcome(loss, output)
 
-    def _scan(self, model: Stepped, x: Tensor, y: Teacher, updates: dict[str, Tensor]) -> Iterator[Tensor]:
-        state = self.state or (model.rest(x), self.rule.rest(self, x))
-        for t, x_t in enumerate(model.frames(x)):
-            target = y[:, t] if model.stepwise and isinstance(y, Tensor) else y
-
-            def signal(readout: Tensor, target: Teacher = target) -> Tensor:
-                with torch.enable_grad():
-                    readout = readout.detach().requires_grad_()
-                    (error,) = torch.autograd.grad(self.loss(readout, target), readout)
-                return self.wire("error", error, "teacher", "output")
-
-            state, readout, added = self.rule.step(self, state, x_t, signal)
-            for name, update in added.items():
-                updates[name] = updates[name].add_(update) if name in updates else update
+    def _scan(self, x: Tensor, frames: list[Tensor], teaching: Teaching, updates: "_Updates") -> Iterator[Tensor]:
+        state = self._begin(x)
+        for teaching.step, x_t in enumerate(frames):
+            state, readout, added = self.rule.step(self, state, x_t, teaching)
+            updates.add(added)
             yield readout
-        self.state = state
+        self.state, self._loaded = state, []
+
+    def _begin(self, x: Tensor) -> tuple[State, State]:
+        """Where the last call left off; at rest, or where a checkpoint was made."""
+        if self.state is not None:
+            return self.state
+        rest, loaded = self._rest(x), iter(self._loaded)
+        return each(lambda t: next(loaded).to(t), rest) if self._loaded else rest
+
+    def _rest(self, x: Tensor) -> tuple[State, State]:
+        return self.net.rest(x), self.rule.rest(self, x)
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """See :meth:`Learner.get_extra_state`; of streams that go on, the state too."""
+        kept: list[Tensor] = []
+        if self.rule.continuous and self.state is not None:
+            each(lambda t: kept.append(t) or t, self.state)
+        return {**super().get_extra_state(), "state": kept or self._loaded}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """See :meth:`Learner.set_extra_state`."""
+        super().set_extra_state(state)
+        self.state, self._loaded = None, state["state"]
 
     def _tensor(self, x: Inputs) -> Tensor:
         if not isinstance(x, Tensor):
@@ -168,7 +273,7 @@ class OnlineLearner(Learner):
                 f"{self.rule.name}: the input is one tensor, whose dimension {self.time_axis} is time; got a "
                 f"{type(x).__name__}."
             )
-        rows = None if self.state is None else len(first(self.state))
+        rows = len(first(self.state)) if self.state is not None else len(self._loaded[0]) if self._loaded else None
         if rows not in (None, len(x)):
             raise ConfigurationError(
                 f"{self.rule.name}: the state is that of {rows} streams, and the input has {len(x)}, which would go on "
@@ -181,12 +286,47 @@ class OnlineLearner(Learner):
         return super()._apply(fn, recurse)
 
 
-def each(fn: Callable[[Tensor], Tensor], state: State) -> State:
-    """``fn`` of every tensor of a state, in the state's own structure."""
-    if isinstance(state, Tensor):
-        return fn(state)
-    parts = [each(fn, part) for part in state]
-    return tuple(parts) if type(state) is tuple else type(state)(*parts)
+class _Updates:
+    """The updates of a call, as they come."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._waiting: dict[str, list[Outer]] = {}
+
+    def add(self, added: Mapping[str, Tensor | Outer]) -> None:
+        """Those of one step."""
+        for name, update in added.items():
+            if isinstance(update, Tensor):
+                self._sums[name] = self._sums[name].add_(update) if name in self._sums else update
+                continue
+            waiting = self._waiting.setdefault(name, [])
+            waiting.append(update)
+            if len(waiting) == TOGETHER:
+                self._multiply(name)
+
+    def sums(self) -> dict[str, Tensor]:
+        """Of all steps, by parameter."""
+        for name in self._waiting:
+            self._multiply(name)
+        return self._sums
+
+    def _multiply(self, name: str) -> None:
+        if waiting := self._waiting[name]:
+            post, pre = (torch.cat(each) for each in zip(*waiting, strict=True))
+            self._waiting[name] = []
+            self.add({name: post.t() @ pre})
+
+
+def each(fn: Callable[..., Tensor], *states: State) -> State:
+    """``fn`` of every tensor of a state, and of its like in others, in the state's own structure."""
+    if isinstance(states[0], Tensor):
+        return fn(*states)
+    parts = [each(fn, *part) for part in zip(*states, strict=True)]
+    return tuple(parts) if type(states[0]) is tuple else type(states[0])(*parts)
+
+
+def _rows(chosen: Tensor, new: Tensor, old: Tensor) -> Tensor:
+    return torch.where(chosen.view(-1, *[1] * (old.dim() - 1)), new.to(old), old)
 
 
 def first(state: State) -> Tensor:

@@ -41,7 +41,7 @@ from torch import Tensor, nn
 
 from plausible.core.attach import attach, plain_forward, refuse_if_bound
 from plausible.core.errors import CoverageError
-from plausible.core.families.online import OnlineLearner, OnlineRule, Signal, State, stepped
+from plausible.core.families.online import OnlineLearner, OnlineRule, State, Teaching, stepped
 from plausible.core.registry import register
 from plausible.core.rule import Claims, Inputs, Loss, held, require, tunable
 from plausible.functional.eligibility import Trace, advance, blank, taught
@@ -147,7 +147,7 @@ class EligibilityPropagation(OnlineRule):
         return Memory(like.new_zeros(N, neurons.n), inputs, between, like.new_zeros(N, neurons.n + 1))
 
     def step(
-        self, learner: OnlineLearner, state: tuple[State, Memory], x_t: Tensor, signal_t: Signal
+        self, learner: OnlineLearner, state: tuple[State, Memory], x_t: Tensor, teaching: Teaching
     ) -> tuple[tuple[State, Memory], Tensor, dict[str, Tensor]]:
         """See :meth:`OnlineRule.step`."""
         assert isinstance(learner, EligibilityLearner)
@@ -160,7 +160,7 @@ class EligibilityPropagation(OnlineRule):
         between = advance(neurons, memory.recurrent, before.neurons.z, psi, memory.psi, kappa)
         readout = low_pass(memory.readout, torch.cat([after.neurons.z, one], 1), kappa)
 
-        error = signal_t(y)
+        error = teaching.error(y)
         signal = error @ learner.feedback_weight().to(error)
         enter = taught(learner.wire("input.learning_signal", signal, "output", "input"), inputs)
         within = taught(learner.wire("recurrent.learning_signal", signal, "output", "recurrent"), between)

@@ -1,0 +1,183 @@
+"""NEF-6: acts, is rewarded or not, and learns in spikes, at all times, from that one bit.
+
+Equation:
+    a = argmax_k ⟨y_k⟩, or another at times, once in a call;  r = 1 or 0 is what the world answers to a
+    e_k = m_k (y_k − r),    m = 1 for the action taken while its outcome lasts, else 0
+    ΔW^l_ij = −η dt (B^lᵀ ê^l)_i ψ_i ⟨s_j⟩,   ψ_i = 1 if cell i itself has fired lately, else 0
+    ΔV_kj = −η dt ê_k ⟨s_j⟩;    a bias is a weight from an input that is always 1
+
+What travels:
+    Forward, spikes. From outside, a reward (1 number) and no label. Back, the spikes of on and off cells that stand for
+    the error of the action taken, from population to population and from each to the synapses of one layer, which weigh
+    them by fixed random B (classes, n). They reach no soma. There is no phase: all equations hold at all times, and
+    without an outcome the error cells are silent.
+
+Departures:
+    This is the rule's own paper; see docs/all-six.md. It is Hunsberger's network (nef-dfa) with a reward in the place
+    of the target, as in AGREL (Roelfsema & van Ooyen 2005), traces that reach over the delay of the chain, a gate from
+    the cell's own spikes in place of one from its current, and no decoder that was solved for. Streams share weights.
+
+Reference: plausible
+
+@misc{plausible,
+  author = {{The plausible developers}},
+  title  = {plausible: training networks under the brain's constraints},
+  year   = {2026}
+}
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import exp
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from plausible.core.families.online import OnlineLearner, OnlineRule, Outer, State, Teaching
+from plausible.core.registry import register
+from plausible.core.rule import Claims, Inputs, Loss, Teacher, held, require, tunable
+from plausible.core.world import Quiz
+from plausible.functional.random import generator
+from plausible.functional.synapses import LowPass
+from plausible.rules.spiking.relay import Links, RelayLearner, products
+
+
+class Memory(NamedTuple):
+    """What the teaching part of the net remembers.
+
+    Attributes:
+        links: the chain of error populations.
+        motor: (N, classes), ⟨y⟩.
+        acted: (N, classes), m.
+        pre: by layer, readout last, ⟨s⟩ (N, n_in).
+        usual: by layer, readout last, the slow mean of ⟨s⟩ (N, n_in).
+        own: by hidden layer, ⟨s⟩ (N, n) of its own cells.
+    """
+
+    links: Links
+    motor: Tensor
+    acted: Tensor
+    pre: tuple[Tensor, ...]
+    usual: tuple[Tensor, ...]
+    own: tuple[Tensor, ...]
+
+
+@register
+@dataclass(frozen=True, kw_only=True)
+class NEFSix(OnlineRule):
+    """One bit of reward, spiking error populations, traces of the synapses' own.
+
+    Attributes:
+        scale: mean norm of the feedback weights of a cell.
+        cells: of an error population, for each class.
+        trace: time constant of ⟨·⟩, in seconds.
+        usual: time constant of what a synapse holds for usual, in seconds.
+        explore: how often another action is taken than that which promises most.
+        radius: the size of error that drives an error cell at its greatest rate.
+    """
+
+    name = "nef-6"
+    model = "lif-mlp"
+    continuous = True
+    claims = Claims(
+        reads="reward",
+        forward_weights="none",
+        derivatives_travel=False,
+        phases=1,
+        online=True,
+        additive=False,  # what is explored with an example is another action in another batch
+        paper="plausible",
+        feedback="rates",
+        events="all",
+        tolerates_delay=True,
+        told="reward",
+        stores_sequence=False,
+    )
+    literature: ClassVar[Mapping[str, str]] = held("? ? ? ? ? ? ? ? ?")
+
+    scale: float = tunable(1.0, 0.1, 10.0, log=True)
+    cells: int = 10
+    trace: float = 20e-3
+    usual: float = 1.0
+    explore: float = 0.2
+    radius: float = 1.0
+    intercept: float = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.scale > 0, self, "scale", "a teaching signal needs a positive scale")
+        require(self.cells > 0 and self.cells % 2 == 0, self, "cells", "half of them are on cells and half off")
+        require(0 < self.trace <= 1, self, "trace", "a time constant in seconds, such as 0.02")
+        require(0 <= self.explore <= 1, self, "explore", "a probability")
+        require(self.radius > 0, self, "radius", "cells need something to answer to")
+
+    def teacher(self, y: Tensor) -> Teacher:
+        """A world that rewards the label, and does not give it away."""
+        return Quiz(y)
+
+    def bind(self, model: nn.Module, loss: Loss, example: Inputs | None = None) -> RelayLearner:
+        """Bind to a chain of LIF layers in place. An example is not needed.
+
+        Raises:
+            CoverageError: the model is something else.
+        """
+        return RelayLearner(
+            model, self, loss, cells=self.cells, paired=True, scale=self.scale, radius=self.radius,
+            intercept=self.intercept,
+        )  # fmt: skip
+
+    def rest(self, learner: OnlineLearner, x: Tensor) -> Memory:
+        """No spike has come by yet, and nothing was done."""
+        assert isinstance(learner, RelayLearner)
+        net, N = learner.spiking, len(x)
+        like = net.readout.weight
+        layers = [*net.hidden.values(), net.readout]
+        none = like.new_zeros(N, net.readout.out_features)
+        return Memory(
+            learner.feedback.rest(none),
+            none,
+            none,
+            pre := tuple(like.new_zeros(N, layer.in_features) for layer in layers),
+            pre,
+            tuple(like.new_zeros(N, layer.out_features) for layer in layers[:-1]),
+        )
+
+    def step(
+        self, learner: OnlineLearner, state: tuple[State, Memory], x_t: Tensor, teaching: Teaching
+    ) -> tuple[tuple[State, Memory], Tensor, Mapping[str, Tensor | Outer]]:
+        """See :meth:`OnlineRule.step`."""
+        assert isinstance(learner, RelayLearner)
+        net, low, (before, memory) = learner.spiking, LowPass(self.trace), state
+        after, y = net.step(before, x_t)
+        motor, _ = low.step(memory.motor, y, net.dt)
+        acted = self._act(learner, motor, memory.acted, teaching)
+        links = learner.feedback.step(learner, memory.links, acted * (y - teaching.rewarded(y).unsqueeze(1)))
+        errors = learner.feedback.errors(links)
+
+        sent = before.seen, *(cells.spikes for cells in before.hidden)
+        pre = tuple(low.step(trace, s, net.dt)[0] for trace, s in zip(memory.pre, sent, strict=True))
+        slow = LowPass(self.usual)
+        usual = tuple(slow.step(mean, trace, net.dt)[0] for mean, trace in zip(memory.usual, pre, strict=True))
+        own = tuple(
+            low.step(trace, cells.spikes, net.dt)[0] for trace, cells in zip(memory.own, after.hidden, strict=True)
+        )
+        share, lately = net.dt / len(y), net.neurons.cell.amplitude / self.trace * exp(-1)
+        posts = {name: errors[name] * (trace > lately) * share for name, trace in zip(net.hidden, own, strict=True)}
+        posts["readout"] = errors["readout"] * share
+        unusual = [trace - mean for trace, mean in zip(pre, usual, strict=True)]
+        return (after, Memory(links, motor, acted, pre, usual, own)), y, products(posts, unusual)
+
+    def _act(self, learner: RelayLearner, motor: Tensor, acted: Tensor, teaching: Teaching) -> Tensor:
+        """m: the world asks in the middle of a call, and its answer is there until the end."""
+        if teaching.step == 0:
+            return torch.zeros_like(acted)
+        if teaching.step != teaching.steps // 2:
+            return acted
+        draw = generator(self.seed, "explore", learner.context.iteration)
+        N, classes = motor.shape
+        other = torch.randint(classes, (N,), generator=draw).to(motor.device)
+        tries = (torch.rand(N, generator=draw) < self.explore).to(motor.device)
+        action = torch.where(tries, other, motor.argmax(1))
+        teaching.act(action)
+        return torch.zeros_like(acted).scatter_(1, action.unsqueeze(1), 1.0)

@@ -1,0 +1,189 @@
+"""A chain of spiking populations that carries an error from the output to the layers.
+
+    E_0 gets the error;   E_k gets D s_{k−1} over an alpha synapse, k = 1, 2, …          (Hunsberger 2018)
+
+All are on and off cells, silent at zero error. E_0 teaches the readout, and each of the others one hidden layer, the
+last layer first: so layer 1 hears of an error some synapses later than layer 2. What a population sends is spikes; the
+cells that hear them weigh them by fixed decoders D and a fixed random B.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from plausible.core.attach import attach, plain_forward, refuse_if_bound
+from plausible.core.errors import ConfigurationError, CoverageError
+from plausible.core.families.online import OnlineLearner, OnlineRule, Outer, Stepped
+from plausible.core.rule import Loss
+from plausible.functional import lif
+from plausible.functional.ensemble import Ensemble
+from plausible.functional.lif import Membrane, Population
+from plausible.functional.nef import on_off
+from plausible.functional.random import generator
+from plausible.functional.synapses import Alpha, AlphaState
+
+
+@runtime_checkable
+class SpikingChain(Stepped, Protocol):
+    """Layers of LIF neurons, one behind the other, as ``lif-mlp`` has them.
+
+    Attributes:
+        dt: length of a step, in seconds.
+        hold: for how many steps a call shows its stimulus.
+        synapse: of all connections.
+        neurons: of the hidden layers.
+        readout: the last layer.
+    """
+
+    dt: float
+    synapse: Alpha
+    hold: int
+    neurons: Population
+    readout: nn.Linear
+
+    @property
+    def hidden(self) -> dict[str, nn.Linear]:
+        """The layers below the readout, by name, first to last."""
+        ...
+
+
+class Links(NamedTuple):
+    """The state of the chain, all populations side by side.
+
+    Attributes:
+        membrane: (N, populations, cells) each.
+        error: what their spikes stand for, (N, populations, d), with its filter.
+    """
+
+    membrane: Membrane
+    error: AlphaState
+
+
+class Chain(nn.Module):
+    """The populations, and their feedback to the layers, at each of which it stands as the site.
+
+    Args:
+        net: the network.
+        cells: of a population, for each dimension of the error.
+        paired: whether decoders are the encoders times one number (``Ensemble.paired``), or those of least squares.
+        scale: mean norm of the weights that a hidden cell gets from the error's dimensions.
+        radius: the size of error that drives a cell at its greatest rate.
+        intercept: cells begin to fire between 0 and this part of the radius.
+        seed: of tuning and feedback.
+
+    Attributes:
+        taught: the layers in the order in which they hear of an error: the readout, the last hidden one, ….
+    """
+
+    sign: Tensor
+    gain: Tensor
+    bias: Tensor
+    D: Tensor
+
+    def __init__(
+        self, net: SpikingChain, *, cells: int, paired: bool, scale: float, radius: float, intercept: float, seed: int
+    ) -> None:
+        super().__init__()
+        self.cell, self.dt, self.synapse, self.d = net.neurons.cell, net.dt, net.synapse, net.readout.out_features
+        self.called, self.taught = False, ["readout", *reversed(net.hidden)]
+        axes = on_off(cells * self.d, self.d)
+        populations = [
+            Ensemble(
+                len(axes), self.d, cell=self.cell, dt=self.dt, radius=radius, max_rates=(100.0, 120.0),
+                intercepts=(0.0, intercept), encoders=axes, seed=seed + k,
+            )
+            for k in range(len(self.taught))
+        ]  # fmt: skip
+        # Along axes, a cell's encoder comes down to a dimension and a sign.
+        self.register_buffer("sign", axes.sum(1).float())
+        self.register_buffer("gain", torch.stack([each.gain / radius for each in populations]))
+        self.register_buffer("bias", torch.stack([each.bias for each in populations]))
+        self.register_buffer("D", torch.stack([p.paired() if paired else p.decoders() for p in populations]))
+        for name, layer in net.hidden.items():
+            B = torch.randn(self.d, layer.out_features, generator=generator(seed, name, "B"))
+            self.register_buffer(f"B_{name}", B * (scale / B.norm(dim=0).mean()))
+        self.to(net.readout.weight)
+
+    def run(self, layer: nn.Module, x: Tensor) -> Tensor:
+        """The layer's own response: errors never reach a soma."""
+        return plain_forward(layer, x)
+
+    def rest(self, like: Tensor) -> Links:
+        """The state when nothing has come through, for streams like ``like`` (N, d)."""
+        N, (K, n) = len(like), self.gain.shape
+        return Links(self.cell.rest(N, K, n, like=like), self.synapse.rest(like.new_zeros(N, K, self.d)))
+
+    def step(self, learner: OnlineLearner, state: Links, error: Tensor) -> Links:
+        """The next state when the error (N, d) enters the first population; to the next it takes a step more."""
+        entering = torch.cat([error.unsqueeze(1), state.error.y[:, :-1]], 1)
+        current = entering.repeat(1, 1, self.gain.shape[1] // self.d).mul_(self.sign)
+        spikes, membrane = lif.step(self.cell, state.membrane, torch.addcmul(self.bias, current, self.gain), self.dt)
+        sources = ["error", *(f"error of {name}" for name in self.taught)]
+        heard = [
+            learner.wire(f"{name}.error", each, source, name)
+            for name, each, source in zip(self.taught, spikes.unbind(1), sources, strict=False)
+        ]
+        decoded = torch.stack([each @ D.t() for each, D in zip(heard, self.D, strict=True)], 1)
+        return Links(membrane, self.synapse.step(state.error, decoded, self.dt)[1])
+
+    def errors(self, state: Links) -> dict[str, Tensor]:
+        """What each layer hears: the readout its errors (N, d), hidden cells each a random sum of them (N, n)."""
+        heard = dict(zip(self.taught, state.error.y.unbind(1), strict=True))
+        return {
+            name: error if name == "readout" else error @ self.get_buffer(f"B_{name}") for name, error in heard.items()
+        }
+
+
+class RelayLearner(OnlineLearner):
+    """A scan with a chain of error populations beside the network.
+
+    Attributes:
+        feedback: the chain.
+    """
+
+    def __init__(
+        self, model: nn.Module, rule: OnlineRule, loss: Loss, *, cells: int, paired: bool, scale: float, radius: float,
+        intercept: float,
+    ) -> None:  # fmt: skip
+        refuse_if_bound(model)
+        if not isinstance(model, SpikingChain):
+            raise CoverageError(
+                f"{rule.name} teaches layers of LIF neurons, one behind the other, and the model is a "
+                f"{type(model).__name__}. Build a 'lif-mlp' (plausible.models.build)."
+            )
+        loop = 2 * model.synapse.tau * (2 * len(model.hidden) + 2)  # an alpha synapse delays by 2 τ on average
+        if 1 < model.hold < loop / model.dt:
+            raise ConfigurationError(
+                f"{rule.name}: a stimulus is shown for {model.hold * model.dt:g} s, and its error is back at the first "
+                f"layer after {loop:g} s, when another is shown. Show each for longer (shown={4 * loop:g}), or call "
+                "learn for each step (shown=dt), as often as you like."
+            )
+        super().__init__(model, rule, loss)
+        self.feedback = Chain(
+            model, cells=cells, paired=paired, scale=scale, radius=radius, intercept=intercept, seed=rule.seed
+        )
+        for layer in (*model.hidden.values(), model.readout):
+            attach(layer, self.feedback)
+
+    @property
+    def spiking(self) -> SpikingChain:
+        """The model, as what binding has seen it to be."""
+        return cast(SpikingChain, self.model)
+
+    def report(self) -> dict[str, Any]:
+        """See :meth:`Learner.report`."""
+        note = "Errors go down in spikes, population by population, and reach synapses only."
+        return {**super().report(), "covered": [*self.spiking.hidden, "readout"], "note": note}
+
+
+def products(posts: Mapping[str, Tensor], pres: Sequence[Tensor]) -> dict[str, Tensor | Outer]:
+    """What a step adds to the weights and biases of layers: by layer, postᵀ pre, and for the bias a pre of 1.
+
+    Args:
+        posts: (N, n) by layer, first to last.
+        pres: (N, n_in), in the same order.
+    """
+    weights = {f"{name}.weight": Outer(post, pre) for (name, post), pre in zip(posts.items(), pres, strict=True)}
+    return {**weights, **{f"{name}.bias": post.sum(0) for name, post in posts.items()}}

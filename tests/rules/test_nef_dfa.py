@@ -1,0 +1,100 @@
+"""NEF direct feedback alignment: its updates from the spikes that were sent, and what it needs. Its spikes are held
+against nengo's in tests/models/test_lif_mlp.py."""
+
+import pytest
+import torch
+from literal_nef import CLASSES, DT, Observed, alpha, examples, filtered, low_pass, net
+from torch import nn
+from torch.nn import functional as F
+
+import plausible
+from plausible.core import registry
+from plausible.core.errors import ConfigurationError, CoverageError
+from plausible.models import build
+
+
+def bound(model, **options):
+    return plausible.bind(model, registry.make("nef-dfa", cells=4, **options), F.cross_entropy)
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_updates_are_those_of_the_paper_from_the_spikes_that_were_sent(depth):
+    model, (x, y) = net(depth), examples()
+    learner = bound(model, scale=2.0, height=0.5)
+    seen = Observed(learner, x, y)
+    chain, N, cell = learner.feedback, len(x), model.neurons.cell
+    T = len(seen.sent["readout"])
+    for place, name in enumerate(chain.taught):
+        error = filtered(seen.wires[f"{name}.error"] @ chain.D[place].t(), alpha(T))
+        pre = filtered(seen.sent[name], low_pass(T, 5e-3))
+        if name == "readout":
+            post = error / model.readout.in_features
+        else:
+            J = filtered(filtered(seen.currents[name], alpha(T)) + 1, low_pass(T, 5e-3))
+            post = error @ learner.state_dict()[f"feedback.B_{name}"] * (J > 1) * (0.5 * cell.amplitude / cell.tau_rc)
+        expected = torch.einsum("tnj,tni->ji", post, pre) * DT / N
+        assert expected.norm() > 0
+        torch.testing.assert_close(seen.grads[f"{name}.weight"], expected, rtol=1e-9, atol=1e-15)
+
+
+def test_the_first_population_hears_the_error_and_each_of_the_others_what_the_one_before_has_sent():
+    """Its current is the output's decoded spikes less the target; silent at zero error."""
+    model, (x, _) = net(2), examples()
+    learner = bound(model)
+    with torch.no_grad():
+        model.readout.weight.zero_()
+    target = torch.zeros(len(x), CLASSES).double()
+    model.output.bias.fill_(-1.0)  # an output that never fires stands for 0
+    seen = Observed(learner, x, target)
+    assert all(not seen.wires[f"{name}.error"].any() for name in learner.feedback.taught)
+    assert all(not grad.any() for grad in seen.grads.values())
+    learner.reset()
+    told = Observed(learner, x, target + 0.8)
+    onset = [int(told.wires[f"{name}.error"].flatten(1).any(1).nonzero()[0]) for name in learner.feedback.taught]
+    assert onset == sorted(set(onset)), "each hears of it later than the one before"
+    assert told.outcome.loss > 0
+
+
+def test_feedback_norms_are_as_asked_and_do_not_depend_on_weights():
+    one, other = bound(net(2)), bound(net(2, spread=3.0))
+    B = one.state_dict()["feedback.B_linear1"]
+    torch.testing.assert_close(B.norm(dim=0).mean(), torch.tensor(1.7).double())
+    assert torch.equal(B, other.state_dict()["feedback.B_linear1"])
+    assert not torch.equal(B, one.state_dict()["feedback.B_linear2"])
+
+
+def test_a_call_for_each_step_teaches_what_one_call_teaches():
+    (x, y), whole, steps = examples(), bound(net()), bound(net(shown=DT))
+    whole.learn(x, y)
+    for _ in range(whole.model.hold):
+        steps.learn(x, y)
+    for a, b in zip(whole.model.parameters(), steps.model.parameters(), strict=True):
+        torch.testing.assert_close(a.grad, b.grad, rtol=1e-9, atol=1e-18)
+
+
+def test_a_stream_that_is_forgotten_starts_anew_and_the_others_go_on():
+    (x, y), learner = examples(), bound(net())
+    learner.learn(x, y)
+    before = learner.state[0].hidden[0].membrane.v.clone()
+    learner.reset(torch.tensor([False, True, False]))
+    after = learner.state[0].hidden[0].membrane.v
+    rest = learner.model.rest(x).hidden[0].membrane.v
+    assert torch.equal(after[[0, 2]], before[[0, 2]]) and torch.equal(after[1], rest[1])
+
+
+def test_a_stimulus_shorter_than_the_delay_loop_is_refused():
+    with pytest.raises(ConfigurationError, match=r"shown for 0.02 s.*after 0.036 s"):
+        bound(net(2, shown=0.02))
+
+
+def test_other_models_are_refused():
+    with pytest.raises(CoverageError, match="lif-mlp"):
+        bound(nn.Sequential(nn.Linear(3, 2)))
+    with pytest.raises(CoverageError, match="lif-mlp"):
+        bound(build("rsnn", shape=(3,), classes=2))
+
+
+@pytest.mark.parametrize("options", [{"scale": 0.0}, {"cells": 3}, {"height": -1.0}, {"trace": 5.0}])
+def test_what_cannot_be_is_refused(options):
+    with pytest.raises(ConfigurationError, match="nef-dfa"):
+        registry.make("nef-dfa", **options)
