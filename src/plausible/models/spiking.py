@@ -1,6 +1,6 @@
 """A recurrent net of spiking neurons with a leaky readout, as in e-prop's experiments (Bellec et al. 2020)."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from plausible.core.errors import ConfigurationError
 from plausible.functional.neurons import Leak, Neurons, NeuronState
 from plausible.models.checks import one_of, whole
+from plausible.models.stepped import SteppedNet
 
 
 class State(NamedTuple):
@@ -23,7 +24,7 @@ class State(NamedTuple):
     y: Tensor
 
 
-class RecurrentSpikingNet(nn.Module):
+class RecurrentSpikingNet(SteppedNet):
     """Input → recurrent spiking neurons → leaky linear readout, one time step after another.
 
     Images (N, C, H, W) are read row by row, sequences (N, T, n_in) entry by entry: see :func:`rsnn`, which builds it.
@@ -37,8 +38,8 @@ class RecurrentSpikingNet(nn.Module):
     def __init__(
         self, n_in: int, classes: int, neurons: Neurons, leak: Leak, *, time_axis: int, stepwise: bool, hold: int
     ) -> None:
-        super().__init__()
-        self.time_axis, self.stepwise, self.hold = time_axis, stepwise, hold
+        super().__init__(time_axis=time_axis, stepwise=stepwise)
+        self.hold = hold
         self.input = nn.Linear(n_in, neurons.n)
         self.recurrent = nn.Linear(neurons.n, neurons.n, bias=False)
         self.neurons = neurons
@@ -68,25 +69,6 @@ class RecurrentSpikingNet(nn.Module):
         neurons = self.neurons(state.neurons, self.input(x_t) + self.recurrent(state.neurons.z))
         y = self.leak(state.y, self.readout(neurons.z))
         return State(neurons, y), y
-
-    def summary(self, readouts: Iterable[Tensor]) -> Tensor:
-        """The output of a sequence, from its readouts: their mean (N, classes), or all of them (N, T, classes)."""
-        if self.stepwise:
-            return torch.stack(list(readouts), 1)
-        total, steps = torch.zeros(()), 0
-        for y in readouts:
-            total, steps = (total + y if steps else y), steps + 1
-        return total / steps
-
-    def forward(self, x: Tensor) -> Tensor:
-        """The output for ``x``, from rest: see :meth:`summary`."""
-        return self.summary(self._readouts(x))
-
-    def _readouts(self, x: Tensor) -> Iterator[Tensor]:
-        state = self.rest(x)
-        for x_t in self.frames(x):
-            state, y = self.step(state, x_t)
-            yield y
 
 
 def rsnn(
