@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 import plausible
-from plausible.core.errors import ConfigurationError, DataError, PlausibleWarning
+from plausible.core.errors import ConfigurationError, CoverageError, DataError, PlausibleWarning
 from plausible.functional.lif import Cell, Population
 from plausible.models import build
 from plausible.models.nir import from_nir, to_nir
@@ -176,6 +176,14 @@ def test_a_chain_comes_back_as_it_went(tmp_path, last, amplitude, exact):
     torch.testing.assert_close(ours(x), expected, rtol=1e-9, atol=1e-9)
 
 
+def test_a_layer_that_comes_twice_is_written_twice():
+    model, x = chain(torch.float64), currents(2, 50, 5)
+    model[3] = model[1]
+    ours = from_nir(exported(model, dt=1e-3), dt=1e-3, dtype=torch.float64)
+    apart = chain(torch.float64)
+    torch.testing.assert_close(ours(x), by_hand(apart, x), rtol=1e-9, atol=1e-9)
+
+
 def test_a_graph_that_was_read_and_trained_is_written_with_what_it_has_learned():
     lif = nir.LIF(TAU, R, 0 * LEAK, OVER, RESET)
     weight = draw.normal(size=(N, N))
@@ -211,6 +219,12 @@ def test_a_graph_keeps_what_it_was_written_with():
 
 
 # Out: other packages run our nets
+
+
+def test_the_hidden_spikes_of_the_chain_are_neither_none_nor_all():
+    for last in (2, 4):
+        spikes = by_hand(chain()[:last], currents(3, 100, 5, dtype=torch.float32))
+        assert 0.05 < spikes.mean() < 0.8 and (spikes.flatten(0, 1).std(0) > 0).float().mean() > 0.8
 
 
 def test_snntorch_runs_our_chain_spike_for_spike():
@@ -264,6 +278,20 @@ def test_ours_runs_a_convolution_that_was_written_to_a_file(tmp_path):
     torch.testing.assert_close(ours(x), by_hand(model, x), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize(("package", "fires"), [("plausible", 0), ("norse", 0), ("spikingjelly", 1)])
+def test_a_voltage_at_the_threshold_fires_nowhere_but_in_spikingjelly(package, fires):
+    one = np.ones(N)
+    graph, x = alone(nir.LIF(4e-3 * one, one, 0 * one, 0.25 * one, 0 * one)), torch.ones(1, 1, N)
+    if package == "plausible":
+        said = from_nir(graph, dt=1e-3)(x)
+    elif package == "norse":
+        said = stepped(pytest.importorskip("norse.torch").from_nir(graph, dt=1e-3), x)
+    else:
+        there = pytest.importorskip("spikingjelly.activation_based.nir_exchange")
+        said = stepped(there.import_from_nir(graph, dt=1e-3), x)
+    assert (said == fires).all()
+
+
 # The recurrent spiking net
 
 
@@ -284,6 +312,13 @@ def test_an_rsnn_comes_back_as_one_and_e_prop_teaches_it_the_same(tmp_path, exac
         plausible.bind(net, "eprop", nn.MSELoss()).learn(x, y)
     for mine, back in zip(model.parameters(), ours.parameters(), strict=True):
         torch.testing.assert_close(mine.grad, back.grad)
+
+
+def test_e_prop_refuses_what_is_no_rsnn():
+    graph = exported(rsnn(), dt=5e-3)
+    graph.nodes["neurons"].metadata = {}  # a hard reset, for which its traces would be wrong
+    with pytest.raises(CoverageError, match="Graph, has no such 'input'"):
+        plausible.bind(from_nir(graph, dt=5e-3), "eprop", nn.MSELoss())
 
 
 def test_what_a_resistance_does_is_put_into_threshold_and_readout():
@@ -443,16 +478,13 @@ def test_steps_go_on_from_their_state_which_is_zero_at_rest_and_copies_run_alike
 
 
 def test_reading_draws_no_random_numbers():
+    graph = exported(rsnn(), dt=5e-3)
     torch.manual_seed(0)
     expected = torch.rand(1)
     torch.manual_seed(0)
-    from_nir(exported(rsnn_quiet(), dt=5e-3), dt=5e-3)
+    from_nir(two_populations(), dt=1e-3)
+    from_nir(graph, dt=5e-3)
     assert torch.equal(torch.rand(1), expected)
-
-
-def rsnn_quiet() -> RecurrentSpikingNet:
-    with torch.random.fork_rng():
-        return rsnn()
 
 
 # What is refused
@@ -516,6 +548,7 @@ THROUGH = [("input", "cell"), ("cell", "output")]
         (ends(cell=NODES["LIF"]), [*THROUGH, ("ghost", "cell")], {}, "'ghost', and there is no such node"),
         (ends(cell=NODES["LIF"], more=ends()["input"]), [*THROUGH, ("more", "cell")], {}, "2 Input nodes: input, more"),
         ({"cell": NODES["LIF"]}, [], {}, "0 Input nodes; a net"),
+        (ends(cell=nir.Linear(np.ones((2, N, N)))), THROUGH, {}, r"weight of node 'cell' has shape \(2, 4, 4\)"),
     ],
 )
 def test_graphs_that_cannot_run_are_refused_by_name(nodes, edges, options, message):

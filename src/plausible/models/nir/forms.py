@@ -128,7 +128,7 @@ def constant(value: float) -> Tensor:
 
 
 def _leaves(model: nn.Sequential, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
-    for name, child in model.named_children():
+    for name, child in zip(model._modules, model, strict=True):  # named_children has a layer that comes twice once
         if isinstance(child, nn.Sequential):
             yield from _leaves(child, f"{prefix}{name}.")
         else:

@@ -115,17 +115,16 @@ def module(node: nir.NIRNode, name: str, how: Reading) -> nn.Module:
     )
 
 
-@module.register
-def _(node: nir.Affine, name: str, how: Reading) -> nn.Module:
-    layer = nn.Linear(*array(node.weight).shape[::-1])
-    layer.weight, layer.bias = how.weight(node.weight), how.weight(node.bias)
-    return layer
-
-
-@module.register
-def _(node: nir.Linear, name: str, how: Reading) -> nn.Module:
-    layer = nn.Linear(*array(node.weight).shape[::-1], bias=False)
+@module.register(nir.Affine | nir.Linear)
+def _(node: nir.Affine | nir.Linear, name: str, how: Reading) -> nn.Module:
+    shape = array(node.weight).shape
+    if len(shape) != 2:
+        raise ConfigurationError(f"The weight of node {name!r} has shape {shape}; known are matrices (n_out, n_in).")
+    affine = isinstance(node, nir.Affine)
+    layer = nn.Linear(shape[1], shape[0], bias=affine)
     layer.weight = how.weight(node.weight)
+    if affine:
+        layer.bias = how.weight(node.bias)
     return layer
 
 

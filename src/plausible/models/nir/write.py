@@ -173,7 +173,7 @@ def _reset(layer: Firing, name: str) -> dict[str, str]:
         f"A spike of {name!r} takes the threshold from the voltage, and NIR can only set it to v_reset, as others "
         "do: they will part after a neuron's first spike. from_nir reads it as it is meant.",
         PlausibleWarning,
-        stacklevel=4,
+        stacklevel=5,
     )
     return {"reset": SOFT}
 
