@@ -20,6 +20,13 @@ def peak_bytes(computation: Callable[[], object]) -> int:
     return allocations.peak
 
 
+def kept_bytes(computation: Callable[[], object]) -> int:
+    """The bytes of tensors that ``computation`` brought forth and that outlive it, its result apart, on any device."""
+    with _Allocations() as allocations:
+        computation()
+    return allocations.now
+
+
 class _Allocations(TorchDispatchMode):
     """Counts the bytes of the storages that operations bring forth, for as long as each lives.
 

@@ -11,22 +11,19 @@ units only ever sends 0 or one amplitude of its own, the same at all times and f
   else carries feedback: the teacher then speaks to the neurons directly, and its word is the only one to be had.
 """
 
-from typing import Literal
-
-import torch
 from torch import Tensor
 
+from plausible.audit.channels import Kind, by_unit, carried, presynaptic, stimulated
 from plausible.audit.criterion import Batch, Unmeasurable, criterion, rounding, thresholds
 from plausible.audit.finding import Finding, Verdict
 from plausible.audit.messages import TEACHER
-from plausible.audit.recording import Recording, recorded, weight_layers
-from plausible.audit.subject import Specimen, Subject
+from plausible.audit.recording import recorded, weight_layers
+from plausible.audit.subject import Subject
 
 NAME = "spiking"
 EXAMPLES = 8
 CALLS = 3  # of learning and of testing, each with other examples: what is shown twice may well be answered alike
 
-Kind = Literal["events", "graded", "silent"]
 LEARNING, TESTING, FEEDBACK = "forward in learning", "forward in testing", "feedback"
 
 
@@ -42,11 +39,12 @@ def spiking(subject: Subject, batch: Batch) -> Finding:
             verdict="does not apply",
             sentence="No weight layer hears another one: there are no messages between neurons.",
         )
-    entering: dict[str, Kind] = {name: _kind(said, amplitude) for name, said in messages.teacher.items()}
+    entering: dict[str, Kind] = {name: carried(said, amplitude) for name, said in messages.teacher.items()}
     kinds: dict[str, dict[str, Kind]] = {
-        phase: {name: _kind(said, amplitude) for name, said in each.items()} for phase, each in messages.forward.items()
+        phase: {name: carried(said, amplitude) for name, said in each.items()}
+        for phase, each in messages.forward.items()
     }
-    kinds[FEEDBACK] = {name: _kind(said, amplitude) for name, said in messages.feedback.items()} or entering
+    kinds[FEEDBACK] = {name: carried(said, amplitude) for name, said in messages.feedback.items()} or entering
     heard = {
         f"{name}, {phase}": kind for phase, each in kinds.items() for name, kind in each.items() if kind != "silent"
     }
@@ -111,7 +109,7 @@ class _Messages:
 
         def listen(name: str, message: Tensor, source: str, target: str) -> Tensor:
             found = self.teacher if source == TEACHER else self.feedback
-            found.setdefault(name, []).append(_by_unit(message.detach().clone(), batch, subject.time_axis))
+            found.setdefault(name, []).append(by_unit(message.detach().clone(), batch.x, subject.time_axis))
             return message
 
         learner, tester = subject.copy(), subject.copy()
@@ -127,65 +125,12 @@ class _Messages:
         with recorded(tester.model) as testing:
             for x, _ in parts:
                 tester.respond(x)
-        other = _another(subject.copy())
-        with recorded(other.model) as changed:
-            other.learn(*parts[0])
+        outside = stimulated(subject, learning, *parts[0])
         self.forward = {
             phase: {
-                name: [_presynaptic(weight_layers(learner.model)[name], x) for x in inputs]
+                name: [presynaptic(weight_layers(learner.model)[name], x) for x in inputs]
                 for name, inputs in recording.inputs.items()
-                if not _stimulus(name, learning, changed)
+                if name not in outside
             }
             for phase, recording in ((LEARNING, learning), (TESTING, testing))
         }
-
-
-def _another(specimen: Specimen) -> Specimen:
-    """The same with other weights: as far from these as they are large."""
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for p in specimen.model.parameters():
-            size = p.square().mean().sqrt().cpu()
-            p += (size * torch.randn(p.shape, generator=generator, dtype=torch.float64)).to(p)
-    return specimen
-
-
-def _stimulus(name: str, recording: Recording, changed: Recording) -> bool:
-    """Whether what enters the layer is the same whatever the weights, and something."""
-    pairs = list(zip(recording.inputs.get(name, []), changed.inputs.get(name, []), strict=False))
-    return all(torch.equal(a, b) for a, b in pairs) and any(a.any() for a, _ in pairs)
-
-
-def _presynaptic(layer: torch.nn.Module, x: Tensor) -> Tensor:
-    """(times and examples, units): a linear layer's units lie along the last dimension, a convolution's are all but
-    the examples."""
-    if layer.get_parameter("weight").dim() == 2:
-        return x.reshape(-1, x.shape[-1])
-    return x.flatten(1) if x.dim() == layer.get_parameter("weight").dim() else x.reshape(1, -1)
-
-
-def _by_unit(message: Tensor, batch: Batch, time_axis: int | None) -> Tensor:
-    """(times and examples, units) of a message on a wire; one without a dimension of examples is one unit's."""
-    if message.dim() < 2:
-        return message.reshape(-1, 1)
-    axis = time_axis or 0
-    if axis and message.dim() > axis + 1 and message.shape[axis] == batch.x.shape[axis]:
-        message = message.movedim(axis, 1).flatten(0, 1)
-    return message.flatten(1)
-
-
-def _kind(said: list[Tensor], tolerance: float) -> Kind:
-    """What a channel carries; calls of other shapes (another phase, another use) are judged apart."""
-    found: set[Kind] = set()
-    for width in {each.shape[1] for each in said}:
-        values = torch.cat([each for each in said if each.shape[1] == width])
-        spoke = (values != 0).sum(0)
-        if spoke.max() < 2:
-            continue
-        values = values[:, spoke > 1]
-        heard = values != 0
-        high = values.where(heard, -torch.inf).amax(0)
-        low = values.where(heard, torch.inf).amin(0)
-        one = (high - low <= tolerance * torch.maximum(high.abs(), low.abs())).all()
-        found.add("events" if one and not heard.all() else "graded")
-    return "graded" if "graded" in found else "events" if found else "silent"
