@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from plausible.audit.memory import _Allocations
+from plausible.audit.memory import _Allocations, kept_bytes
 from plausible.compare.cost import _take_turns, measure
 from plausible.train import Run
 
@@ -33,6 +33,19 @@ def test_backprop_with_sgd_holds_parameters_activations_and_gradients(costs):
     parameters = 4 * (64 * 16 + 16 + 16 * 10 + 10)
     assert costs["backprop"]["memory_bytes"] >= 2 * parameters  # weights and, at the end, all their gradients
     assert costs["backprop"]["memory_bytes"] < 2 * parameters + 10 * 4 * 8 * (16 + 16 + 10)  # a few activations
+
+
+def test_between_steps_lie_parameters_and_feedback(costs):
+    parameters = 4 * (64 * 16 + 16 + 16 * 10 + 10)
+    for cost in costs.values():  # SGD without momentum keeps nothing
+        assert cost["resting_bytes"] == parameters + cost["feedback_bytes"] < cost["memory_bytes"]
+
+
+def test_what_hardware_counts_is_that_of_the_run_s_own_batch(costs):
+    hardware = costs["fa"]["hardware"]
+    assert hardware["examples"] == SMALL.batch_size
+    assert hardware["inference_macs"] == 64 * 16 + 16 * 10
+    assert hardware == costs["fa"]["hardware"] | {"learning_macs": 2 * (64 * 16 + 16 * 10) + 16 * 10}
 
 
 def test_times_are_positive_and_in_order(costs):
@@ -75,3 +88,16 @@ def test_allocations_see_what_autograd_keeps():
     x, h, w = 4 * 50 * 100, 4 * 50 * 100, 4 * 100 * 100
     assert seen.now == w  # of all this, only the weight's gradient is left
     assert seen.peak >= x + h + w
+
+
+def test_kept_is_what_outlives_the_computation():
+    kept: list[torch.Tensor] = []
+
+    def computation():
+        a = torch.ones(1000)
+        kept.append(a[:10])  # the whole storage stays
+        kept.append(a.double())
+        return a + 1
+
+    assert kept_bytes(computation) == 4_000 + 8_000
+    assert len(kept) == 2

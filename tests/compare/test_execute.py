@@ -70,6 +70,7 @@ def test_the_files_say_what_was_compared(first):
     costs = json.loads((directory / "cost.json").read_text())
     assert set(costs) == {"backprop", "fa", "wild"}
     assert costs["fa"]["feedback_bytes"] > 0 == costs["backprop"]["feedback_bytes"]
+    assert costs["fa"]["hardware"]["learning_macs"] == costs["backprop"]["hardware"]["learning_macs"] > 0
 
 
 def test_what_has_ended_is_not_run_again(first, monkeypatch):

@@ -8,12 +8,16 @@ Back-propagation measured so against itself shows how good that is. A step is th
 Memory: what lies there between steps (parameters, buffers, feedback, the optimiser's state) and the most that a step
 adds to it. On the CPU that is counted over the storages that torch's operations return, and therefore exact and free
 of noise, but blind to scratch memory inside an operation; on CUDA it is the allocator's peak.
+
+What does not depend on the machine at all, operations, spikes and messages, is counted: see
+:mod:`plausible.compare.hardware`.
 """
 
 import ctypes
 import statistics
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +26,7 @@ from torch.utils._pytree import tree_leaves
 
 from plausible import data
 from plausible.audit.memory import peak_bytes, storages
+from plausible.compare.hardware import count
 from plausible.train import Run
 from plausible.train.runtime import autocast, device_of, prepared
 from plausible.train.session import Session, assemble
@@ -50,7 +55,7 @@ def keep_memory() -> bool:
     return all(mallopt(which, 2**30) == 1 for which in (_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD))
 
 
-def measure(run: Run, *, root: str | Path | None = None, seconds: float = 0.6) -> dict[str, float]:
+def measure(run: Run, *, root: str | Path | None = None, seconds: float = 0.6) -> dict[str, Any]:
     """The cost of one step of ``run``, beside back-propagation with the same settings on the same batch.
 
     Args:
@@ -61,7 +66,8 @@ def measure(run: Run, *, root: str | Path | None = None, seconds: float = 0.6) -
     Returns:
         ``time_ratio`` (median), ``time_low`` and ``time_high`` (quartiles) to back-propagation's time;
         ``seconds_per_step``; ``memory_ratio`` to back-propagation's peak, ``memory_bytes`` at the peak, and of these
-        ``feedback_bytes``, what the rule itself keeps between steps.
+        ``resting_bytes``, what lies there between steps, and ``feedback_bytes``, what the rule itself keeps then;
+        ``hardware``, the fields of :class:`plausible.compare.hardware.Counts`.
 
     Raises:
         PlausibleError: the run cannot be assembled.
@@ -74,7 +80,9 @@ def measure(run: Run, *, root: str | Path | None = None, seconds: float = 0.6) -
         plain = assemble(run.replace(rule="backprop", rule_options={}), device, dataset=dataset)
         steps = _step(mine), _step(plain)
         per_step, ratios = _take_turns(*steps, seconds)
-        peak, peak_plain = _peak(mine, steps[0]), _peak(plain, steps[1])
+        (resting, peak), (_, peak_plain) = _memory(mine, steps[0]), _memory(plain, steps[1])
+        with autocast(run, device):
+            counts = count(mine.learner, *next(mine.train.epoch()))
     low, middle, high = statistics.quantiles(ratios, n=4)
     feedback = (value for name, value in mine.learner.state_dict().items() if not name.startswith("model."))
     return {
@@ -84,7 +92,9 @@ def measure(run: Run, *, root: str | Path | None = None, seconds: float = 0.6) -
         "seconds_per_step": per_step,
         "memory_ratio": peak / peak_plain,
         "memory_bytes": peak,
+        "resting_bytes": resting,
         "feedback_bytes": _bytes(feedback),
+        "hardware": asdict(counts),
     }
 
 
@@ -137,8 +147,8 @@ def _synchronise() -> None:
         torch.cuda.synchronize()
 
 
-def _peak(session: Session, step: Step) -> int:
-    """Bytes that lie there between steps, and the most that a step adds to them."""
+def _memory(session: Session, step: Step) -> tuple[int, int]:
+    """(bytes that lie there between steps, these and the most that a step adds to them)."""
     session.optimizer.zero_grad(set_to_none=True)
     state = [*session.learner.parameters(), *session.learner.buffers(), *tree_leaves(session.optimizer.state_dict())]
     resting = _bytes(state)
@@ -146,8 +156,8 @@ def _peak(session: Session, step: Step) -> int:
         torch.cuda.reset_peak_memory_stats(session.device)
         before = torch.cuda.memory_allocated(session.device)
         step()
-        return resting + torch.cuda.max_memory_allocated(session.device) - before
-    return resting + peak_bytes(step)
+        return resting, resting + torch.cuda.max_memory_allocated(session.device) - before
+    return resting, resting + peak_bytes(step)
 
 
 def _bytes(values: Iterable[Any]) -> int:

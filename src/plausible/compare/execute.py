@@ -210,7 +210,7 @@ def _measure(
         on_event(Measuring(len(runs), len(runs)))
 
 
-def _cost(task: tuple[Run, str | Path | None], emit: workers.Emit) -> dict[str, float]:
+def _cost(task: tuple[Run, str | Path | None], emit: workers.Emit) -> dict[str, Any]:
     run, root = task
     return cost.measure(run, root=root)
 
