@@ -1,6 +1,7 @@
 """The report as files: what they say, that the page needs nothing else, and that gaps are named, not hidden."""
 
 import csv
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -81,8 +82,8 @@ def test_tables_and_figures(html: str) -> None:
     page = _Page(html)
     rules = len(synthetic.RULES)
     layers = rules * (1 + len(synthetic.LAYERS))
-    # problems, accuracy, alignment, cost, claims, overrides (fa and dfa), each with a row of heads
-    assert page.rows == [rules + 1, rules + 1, layers + 1, rules + 1, rules + 1, 3]
+    # problems, accuracy, alignment, cost, hardware (two rows), claims, overrides (fa and dfa), each with a row of heads
+    assert page.rows == [rules + 1, rules + 1, layers + 1, rules + 1, rules + 2, rules + 1, 3]
     pictures = [a for tag, a in page.tags if tag == "svg" and a.get("role") == "img"]
     assert [p["class"] for p in pictures] == ["wide", "narrow"] * 6
     assert all(p["aria-label"] for p in pictures)
@@ -101,6 +102,10 @@ def test_what_stands_on_the_page(html: str) -> None:
         "Normalisation, exact gradient: net.2.",
         "Nobody et al. (2000)",
         "lr 0.002",
+        "151 k 8 steps",
+        "96.5 k 75% AC",
+        "24.6 k + 320",
+        "5.3 MiB 2.8 MiB state",
         "@article",
     ):
         assert expected in text, expected
@@ -133,6 +138,41 @@ def test_every_rule_in_summary(finished: Path) -> None:
     assert float(rows["dfa"]["time_ratio"]) == 0.86
 
 
+def test_every_count_in_hardware(finished: Path) -> None:
+    costs = json.loads((finished / "cost.json").read_text())
+    with (finished / "hardware.csv").open(newline="") as file:
+        rows = {r.pop("label"): r for r in csv.DictReader(file)}
+    assert list(rows) == list(synthetic.RULES)
+    for rule, row in rows.items():
+        assert row.pop("rule") == rule
+        bytes_ = {"resting_bytes": costs[rule]["resting_bytes"], "peak_bytes": costs[rule]["memory_bytes"]}
+        assert {name: float(value) for name, value in row.items()} == costs[rule]["hardware"] | bytes_
+
+
+@pytest.mark.parametrize("hardware", [None, {"examples": 64, "counted_otherwise": 1}])
+def test_a_comparison_of_another_version_did_not_count_for_hardware(tmp_path: Path, hardware: object) -> None:
+    directory = _small(tmp_path)
+    costs = json.loads((directory / "cost.json").read_text())
+    for cost in costs.values():
+        del cost["resting_bytes"]
+        cost["hardware"] = hardware
+        if hardware is None:
+            del cost["hardware"]
+    (directory / "cost.json").write_text(json.dumps(costs))
+    page = _page(directory)
+    assert "Time and memory of one training step" in page.text
+    assert "What hardware would count" not in page.text
+    with (directory / "hardware.csv").open(newline="") as file:
+        assert [r["learning_macs"] for r in csv.DictReader(file)] == ["", ""]
+
+
+def test_one_rule_that_was_not_counted_has_dashes(tmp_path: Path) -> None:
+    directory = _small(tmp_path)
+    costs = json.loads((directory / "cost.json").read_text())
+    synthetic.edit(directory / "cost.json", fa={**costs["fa"], "hardware": None})
+    assert "What hardware would count" in _page(directory).text
+
+
 def test_markdown(finished: Path) -> None:
     text = (finished / "results.md").read_text(encoding="utf-8")
     table, matrix = ([line for line in part.splitlines() if line.startswith("|")] for part in text.split("\n## "))
@@ -152,7 +192,7 @@ def test_written_again_it_is_the_same(tmp_path: Path) -> None:
     )
     files = sorted(p.relative_to(one) for p in one.rglob("*") if p.is_file())
     assert files == sorted(p.relative_to(two) for p in two.rglob("*") if p.is_file())
-    assert len(files) == 5 + 2 * 6
+    assert len(files) == 6 + 2 * 6
     for file in files:
         assert (one / file).read_bytes() == (two / file).read_bytes(), file
     assert not (directory / "report.html").exists()

@@ -94,6 +94,16 @@ def size(n_bytes: float) -> str:
     return f"{n_bytes:.1f} GiB"
 
 
+def amount(n: float) -> str:
+    """A count in few characters: 0 → ``0``; 0.25 → ``0.25``; 84480 → ``84.5 k``; 28961280 → ``29.0 M``."""
+    unit = ""
+    for larger in ("k", "M", "G"):
+        if float(f"{n:.3g}") < 1000:
+            break
+        n, unit = n / 1000, larger
+    return f"{f'{n:#.3g}'.rstrip('.')}\u00a0{unit}" if unit else f"{n:.3g}"
+
+
 def duration(seconds: float) -> str:
     """0.0011 → ``1.1 ms``; 75 → ``75 s``; 5400 → ``90 min``."""
     for limit, scale, unit in ((1e-3, 1e6, "µs"), (1.0, 1e3, "ms"), (120.0, 1.0, "s"), (7200.0, 1 / 60, "min")):

@@ -75,9 +75,9 @@ _PLANS = (
 def write(directory: str | Path, *, out: str | Path | None = None) -> Path:
     """Write the report of the comparison in ``directory`` and return the path of its page.
 
-    Into ``out`` (by default ``directory`` itself) go report.html, results.csv (a row per run), summary.csv (a row per
-    contender), problems.csv (a row per contender and problem), results.md, and report/figures/ with every figure as
-    SVG and PDF. Each file is replaced whole.
+    Into ``out`` (by default ``directory`` itself) go report.html, results.csv (a row per run), summary.csv and
+    hardware.csv (a row per contender), problems.csv (a row per contender and problem), results.md, and report/figures/
+    with every figure as SVG and PDF. Each file is replaced whole.
 
     Raises:
         ReportError: ``directory`` is not a comparison, or a file in it is damaged.
@@ -93,6 +93,7 @@ def write(directory: str | Path, *, out: str | Path | None = None) -> Path:
     for name, text in (
         ("results.csv", tables.runs_csv(results)),
         ("summary.csv", tables.summary_csv(table)),
+        ("hardware.csv", tables.hardware_csv(table)),
         ("problems.csv", tables.problems_csv(table)),
         ("results.md", tables.markdown(results, table, sentence)),
         ("report.html", page),
@@ -133,6 +134,7 @@ def _render(results: Results, table: Sequence[Standing], sentence: str, drawn: d
         missing="; ".join(f"{s.title}: {', '.join(s.problems)}" for s in table if s.problems),
         single=max((s.accuracy.n for s in table if s.accuracy), default=0) == 1,
         probed=bool(layers_of(table)),
+        counted=any(s.contender.cost and s.contender.cost.hardware for s in table),
         overridden=[s for s in table if s.contender.overrides],
         tuning=_tuning(results),
         environment=tables.environment(results),

@@ -12,6 +12,7 @@ from typing import Any
 
 from plausible.audit import Scorecard
 from plausible.compare.audits import FILE as AUDIT
+from plausible.compare.hardware import Counts
 from plausible.core.errors import DataError, PlausibleError
 from plausible.train import Home
 from plausible.train.files import explained
@@ -65,7 +66,7 @@ class RunRecord:
 class Cost:
     """Time and memory of a step beside back-propagation's; a ratio of 1 is back-propagation.
 
-    ``time_low`` and ``time_high`` are quartiles. None: not measured.
+    ``time_low`` and ``time_high`` are quartiles. None: not measured. ``hardware`` is what hardware would count.
     """
 
     time_ratio: float | None
@@ -75,6 +76,8 @@ class Cost:
     memory_ratio: float | None
     memory_bytes: float | None
     feedback_bytes: float | None
+    resting_bytes: float | None
+    hardware: Counts | None
 
 
 @dataclass(frozen=True)
@@ -210,7 +213,11 @@ def _run(directory: Path, seed: int, run_id: str) -> RunRecord:
 
 
 def _cost(raw: Mapping[str, Any]) -> Cost:
-    return Cost(**{name: raw.get(name) for name in Cost.__dataclass_fields__})
+    values = {name: raw.get(name) for name in Cost.__dataclass_fields__}
+    counts = raw.get("hardware") or {}
+    # Another version may have counted other things.
+    known = counts.keys() == Counts.__dataclass_fields__.keys()
+    return Cost(**{**values, "hardware": Counts(**counts) if known else None})
 
 
 def _cards(path: Path) -> dict[str, Scorecard]:

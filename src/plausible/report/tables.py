@@ -3,14 +3,31 @@
 import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
+from plausible.compare.hardware import Counts
 from plausible.compare.statistics import Estimate, estimate
 from plausible.report import names, problems
 from plausible.report.results import Results, RunRecord
 from plausible.report.summary import Standing, layers_of
 
 _MEASURES = ("update_angle", "feedback_angle", "norm_ratio", "sign_concordance")
+
+HARDWARE = (
+    ("MACs", "Multiply–accumulates of an answer, zeros and padding included"),
+    ("Synaptic ops", "Those of which neither factor is zero"),
+    ("Spikes", "Events sent; one that several layers hear is sent once"),
+    ("Bits", "Sent from layer to layer; a number the bits of its precision, a spike its neuron's address"),
+    ("MACs", "Multiply–accumulates of an update: all passes, feedback, change of weights"),
+    ("Synaptic ops", "Those of which neither factor is zero"),
+    ("Entries", "Entries of results computed entry by entry: traces, activation functions, derivatives"),
+    ("Bits forward", "Sent forward from layer to layer, in all phases"),
+    ("Bits back", "Teaching messages between layers, + those that come from the teacher"),
+    ("Synapses", "For which one update was left, those of feedback weights too"),
+    ("Memory", "Bytes between steps: parameters, feedback, the optimiser's state, membranes and traces"),
+)
+"""What the columns of the table of hardware's counts are called, and what they say."""
 
 
 def runs_csv(results: Results) -> str:
@@ -59,6 +76,25 @@ def summary_csv(table: Sequence[Standing]) -> str:
                 "time_ratio": c.time_ratio if c else None,
                 "memory_ratio": c.memory_ratio if c else None,
                 "feedback_bytes": c.feedback_bytes if c else None,
+            }
+        )
+    return _csv(rows)
+
+
+def hardware_csv(table: Sequence[Standing]) -> str:
+    """One row per contender: the fields of :class:`plausible.compare.hardware.Counts`, and bytes between steps and at
+    the peak of a step; empty where nothing was counted."""
+    rows = []
+    for s in table:
+        cost = s.contender.cost
+        counts = cost.hardware if cost else None
+        rows.append(
+            {
+                "label": s.contender.label,
+                "rule": s.contender.rule,
+                **{f.name: getattr(counts, f.name) if counts else None for f in fields(Counts)},
+                "resting_bytes": cost.resting_bytes if cost else None,
+                "peak_bytes": cost.memory_bytes if cost else None,
             }
         )
     return _csv(rows)
@@ -141,6 +177,38 @@ def cost_cells(s: Standing) -> list[str]:
         "–" if c.memory_bytes is None else names.size(c.memory_bytes),
         "–" if c.feedback_bytes is None else "none" if c.feedback_bytes == 0 else names.size(c.feedback_bytes),
     ]
+
+
+def hardware_cells(s: Standing) -> list[tuple[str, str]]:
+    """What hardware would count, in the columns of :data:`HARDWARE`, and a word to stand below it."""
+    c = s.contender.cost.hardware if s.contender.cost else None
+    if c is None or s.contender.cost is None:
+        return [("–", "")] * len(HARDWARE)
+    held = (s.contender.cost.resting_bytes or 0) + c.state_bytes
+    return [
+        (names.amount(c.inference_macs), _steps(c.inference_steps)),
+        (
+            names.amount(c.inference_synaptic_operations),
+            _share(c.inference_accumulates, c.inference_synaptic_operations),
+        ),
+        (names.amount(c.inference_spikes) if c.inference_spikes else "–", ""),
+        (names.amount(c.inference_bits), ""),
+        (names.amount(c.learning_macs), _steps(c.learning_steps)),
+        (names.amount(c.learning_synaptic_operations), _share(c.learning_accumulates, c.learning_synaptic_operations)),
+        (names.amount(c.learning_elementwise), ""),
+        (names.amount(c.learning_bits), ""),
+        (names.amount(c.feedback_bits), f"+ {names.amount(c.teacher_bits)}" if c.teacher_bits else ""),
+        (names.amount(c.synapses_changed), ""),
+        (names.size(held), f"{names.size(c.state_bytes)} state" if c.state_bytes else ""),
+    ]
+
+
+def _steps(n: int) -> str:
+    return f"{n} steps" if n > 1 else ""
+
+
+def _share(part: float, whole: float) -> str:
+    return f"{names.percent(part / whole, 0)} AC" if part else ""
 
 
 def claim_cells(s: Standing) -> list[str]:
