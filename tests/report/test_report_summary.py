@@ -169,7 +169,7 @@ def test_numbers_in_print() -> None:
     assert [names.duration(v) for v in (2e-5, 0.0011, 75, 5400, 36000)] == ["20 µs", "1.1 ms", "75 s", "90 min", "10 h"]
     counts = [names.amount(v) for v in (0, 0.25, 294.125, 999.7, 84_480, 150_528, 28_961_280, 2.5e12)]
     assert [text.replace("\u00a0", " ") for text in counts] == [
-        "0", "0.25", "294", "1.00 k", "84.5 k", "151 k", "29.0 M", "2500 G",
+        "0", "0.25", "294", "1.00 k", "84.5 k", "151 k", "29.0 M", "2.50 T",
     ]  # fmt: skip
     assert [names.count(n, "seed") for n in (1, 5, 12)] == ["one seed", "five seeds", "12 seeds"]
     assert names.listed(["a"]) == "a"

@@ -97,7 +97,7 @@ def size(n_bytes: float) -> str:
 def amount(n: float) -> str:
     """A count in few characters: 0 → ``0``; 0.25 → ``0.25``; 84480 → ``84.5 k``; 28961280 → ``29.0 M``."""
     unit = ""
-    for larger in ("k", "M", "G"):
+    for larger in ("k", "M", "G", "T"):
         if float(f"{n:.3g}") < 1000:
             break
         n, unit = n / 1000, larger
