@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from plausible.core.errors import ConfigurationError, CoverageError
 from plausible.core.learner import Learner
 from plausible.core.rule import Inputs, Loss, Outcome, Rule, Teacher
+from plausible.functional.denormals import flushed
 
 State = Any
 """A tensor with one row per stream, or a (named) tuple of states."""
@@ -202,7 +203,8 @@ class OnlineLearner(Learner):
                 state, y = model.step(state, x_t)
                 yield y
 
-        return model.summary(readouts())
+        with flushed():
+            return model.summary(readouts())
 
     def reset(self, streams: Tensor | None = None) -> None:
         """See :meth:`Learner.reset`."""
@@ -226,7 +228,7 @@ class OnlineLearner(Learner):
     def _learn(self, x: Inputs, y: Teacher) -> Outcome:
         x, model = self._tensor(x), self.net
         updates = _Updates()
-        with torch.no_grad():
+        with torch.no_grad(), flushed():
             frames = list(model.frames(x))
             teaching = Teaching(self, y, len(frames))
             output = model.summary(self._scan(x, frames, teaching, updates))
