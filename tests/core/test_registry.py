@@ -138,8 +138,8 @@ def test_another_package_joins_through_an_entry_point(tmp_path: Path):
 
 
 def test_a_broken_package_is_named(monkeypatch):
-    broken = EntryPoint("half", "a_module_that_is_missing", registry.GROUP)
-    monkeypatch.setattr(registry, "entry_points", lambda group: [broken] if group == registry.GROUP else [])
+    broken = EntryPoint("half", "a_module_that_is_missing", registry.rules.group)
+    monkeypatch.setattr(registry, "entry_points", lambda group: [broken] if group == registry.rules.group else [])
     registry._discover.cache_clear()
     with pytest.raises(ConfigurationError, match=r"'half'.*a_module_that_is_missing.*uninstall that package"):
         registry.names()

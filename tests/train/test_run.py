@@ -1,5 +1,6 @@
 """Runs: identity, round trips, and refusals that name the field, the value and the way out."""
 
+import dataclasses
 import hashlib
 import json
 import pickle
@@ -28,6 +29,9 @@ OPTIMIZERS = st.sampled_from(
     ]
 )
 RULES = st.sampled_from([{"rule": "backprop"}, {"rule": "fa", "rule_options": {"seed": 3}}, {"rule": "usf"}])
+CONSTRAINTS = st.sampled_from(
+    [{}, {"constraints": [{"quantised": {"bits": 4, "range": 2.5}}, {"noisy": {}}, {"noisy": {"on": "feedback"}}]}]
+)
 SCHEDULES = st.sampled_from(
     [
         {"schedule": "constant"},
@@ -56,7 +60,12 @@ PLAIN = st.fixed_dictionaries(
     },
 )
 RUNS = st.builds(
-    lambda *parts: Run(**{k: v for part in parts for k, v in part.items()}), PLAIN, OPTIMIZERS, RULES, SCHEDULES
+    lambda *parts: Run(**{k: v for part in parts for k, v in part.items()}),
+    PLAIN,
+    OPTIMIZERS,
+    RULES,
+    CONSTRAINTS,
+    SCHEDULES,
 )
 
 # A value other than the default for every field.
@@ -67,6 +76,7 @@ OTHER = {
     "model_options": {"width": 3},
     "rule": "fa",
     "rule_options": {"seed": 1},
+    "constraints": [{"quantised": {"bits": 4}}],
     "optimizer": "SGD",
     "lr": 0.5,
     "weight_decay": 0.0,
@@ -128,9 +138,17 @@ def test_id_does_not_depend_on_the_order_of_keys():
 
 def test_every_field_has_a_say_in_the_id():
     base = Run()
-    assert base.to_dict().keys() == OTHER.keys()
+    assert base.to_dict().keys() | {"constraints"} == OTHER.keys()
     ids = {name: base.replace(**{name: value}).id for name, value in OTHER.items()}
     assert len({base.id, *ids.values()}) == len(OTHER) + 1
+
+
+def test_constraints_have_no_part_in_the_id_of_a_run_without_any():
+    """It is that of a release without constraints: the hash of all other fields."""
+    values = {f.name: getattr(Run(), f.name) for f in dataclasses.fields(Run) if f.name != "constraints"}
+    canonical = json.dumps(values, sort_keys=True, separators=(",", ":"))
+    for run in (Run(), Run(constraints=[]), Run(constraints=[{"noisy": {}}]).replace(constraints=[])):
+        assert run.id == hashlib.sha256(canonical.encode("ascii")).hexdigest()[:12]
 
 
 def test_whole_numbers_and_floats_are_one_where_the_field_is_a_float():
@@ -208,11 +226,19 @@ def test_a_value_that_is_not_allowed_is_named(field, value):
         ({"data_options": {"root": "here"}}, ["data_options", "'root'", "set elsewhere"]),
         ({"model_options": {"classes": 3}}, ["model_options", "'classes'", "set elsewhere"]),
         ({"rule_options": {"name": "fa"}}, ["rule_options", "'name'", "set elsewhere"]),
+        ({"constraints": [{"quantized": {}}]}, ["no constraint named 'quantized'", "Did you mean 'quantised'?"]),
+        ({"constraints": [{"quantised": {"bit": 4}}]}, ["quantised has no option 'bit'", "Did you mean 'bits'?"]),
+        ({"constraints": [{"quantised": {"bits": 1}}]}, ["bits = 1", "2 to 24"]),
+        ({"constraints": [{"quantised": {"name": "noisy"}}]}, ["quantised has no option 'name'"]),
+        ({"constraints": {"quantised": {}}}, ["constraints", "must be a list"]),
+        ({"constraints": ["quantised"]}, ["constraints[0]", "mapping"]),
+        ({"constraints": [{"quantised": 4}]}, ["constraints[0]", "one name with its options"]),
+        ({"constraints": [{"quantised": {}, "noisy": {}}]}, ["constraints[0]", "one name with its options"]),
         ({"format": 2}, ["format 2", "newer", "Upgrade"]),
     ],
 )
 def test_what_does_not_exist_is_refused_with_what_does(values, words):
-    with pytest.raises(ConfigurationError) as error:
+    with pytest.raises((ConfigurationError, UnknownName)) as error:
         Run.from_dict(values)
     for word in words:
         assert word in str(error.value)

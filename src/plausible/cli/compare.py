@@ -54,6 +54,7 @@ def compare(
             rich_help_panel=EXPERIMENT,
         ),
     ] = None,
+    constraints: options.Constraints = None,
     untuned: Annotated[
         bool,
         typer.Option(
@@ -111,6 +112,7 @@ def compare(
 
     started = time.monotonic()
     flags = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "optimizer": optimizer, "device": device}
+    flags["constraints"] = options.constraints_of(constraints)
     if tuned is not None:
         found = read(tuned)
     else:

@@ -36,6 +36,15 @@ Set = Annotated[
         rich_help_panel=EXPERIMENT,
     ),
 ]
+Constraints = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--constraint",
+        metavar="NAME[:OPTION=VALUE]",
+        help="What the medium does to the weights: quantised:bits=4, noisy:read=0.2:on=feedback, … Repeatable.",
+        rich_help_panel=EXPERIMENT,
+    ),
+]
 Root = Annotated[
     Path | None,
     typer.Option(help="Where the image sets lie; else $PLAUSIBLE_DATA or ~/.cache/plausible.", rich_help_panel=WHERE),
@@ -116,6 +125,18 @@ def command_line(context: typer.Context) -> str:
 def listed(entries: Sequence[str]) -> list[str]:
     """The entries of an option that is repeatable and may hold several, with commas between."""
     return [part.strip() for entry in entries for part in entry.split(",") if part.strip()]
+
+
+def constraints_of(entries: Sequence[str] | None) -> list[dict[str, dict[str, Any]]] | None:
+    """The ``--constraint`` entries as a run has them; None if there are none.
+
+    Raises:
+        ConfigurationError: an entry is not of the form ``name:option=value``.
+    """
+    from plausible.compare.comparison import parse
+
+    parsed = [parse(entry, "constraint") for entry in entries or []]
+    return [{name: dict(options)} for name, options in parsed] or None
 
 
 def assignments(entries: Sequence[str] | None) -> list[tuple[str, Any]]:

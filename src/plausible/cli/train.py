@@ -21,6 +21,7 @@ def train(
     batch_size: options.BatchSize = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate.", rich_help_panel=EXPERIMENT)] = None,
     optimizer: options.Optimizer = None,
+    constraints: options.Constraints = None,
     settings: options.Set = None,
     config: Annotated[
         Path | None,
@@ -59,6 +60,7 @@ def train(
         "lr": lr,
         "optimizer": optimizer,
         "device": device,
+        "constraints": options.constraints_of(constraints),
     }
     run = (Run.read(config) if config else Run()).replace(**{k: v for k, v in given.items() if v is not None})
     own = {"rule_options": run.rule_options}

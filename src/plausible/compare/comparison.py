@@ -25,6 +25,26 @@ def literal(text: str) -> Any:
         return text
 
 
+def parse(entry: str, kind: str) -> tuple[str, list[tuple[str, Any]]]:
+    """Read ``name`` or ``name:option=value:option=value``; ``kind`` says in messages what is named.
+
+    Raises:
+        ConfigurationError: a part after the first is not ``option=value``.
+    """
+    name, *parts = entry.strip().split(":")
+    options: list[tuple[str, Any]] = []
+    for part in parts:
+        option, equals, value = part.partition("=")
+        if not (option and equals and value):
+            example = "fa:last_layer=backprop" if kind == "rule" else "quantised:bits=4"
+            raise ConfigurationError(
+                f"In the {kind} entry {entry!r}, {part!r} is not of the form name=value. "
+                f"An entry is a {kind}, or a {kind} with options, such as {example}."
+            )
+        options.append((option, literal(value)))
+    return name, options
+
+
 def reference(bibtex: str) -> str:
     """``Xiao et al. (2019)`` from a BibTeX entry; its key where it has no authors or no year."""
     found = {
@@ -59,16 +79,10 @@ class Contender:
         Raises:
             ConfigurationError: a part after the first is not ``name=value``.
         """
-        rule, *parts = entry.strip().split(":")
+        rule, options = parse(entry, "rule")
         contender = cls(label=entry.strip(), rule=rule)
-        for part in parts:
-            name, equals, value = part.partition("=")
-            if not (name and equals and value):
-                raise ConfigurationError(
-                    f"In the rule entry {entry!r}, {part!r} is not of the form name=value. "
-                    "An entry is a rule, or a rule with options, such as fa:last_layer=backprop."
-                )
-            contender = contender.having(name, literal(value))
+        for name, value in options:
+            contender = contender.having(name, value)
         return contender
 
     def having(self, name: str, value: Any) -> Self:

@@ -1,15 +1,19 @@
 """The convention: ``learner.learn(x, y)`` adds a descent direction to each taught ``p.grad``."""
 
+from collections.abc import Sequence
+
 from torch import nn
 from torch.optim import Optimizer
 
 from plausible.core import registry
+from plausible.core.constraint import Constraint, Constraints, feedback_weights, programmed
 from plausible.core.errors import ConfigurationError
 from plausible.core.learner import Learner
 from plausible.core.rule import Claims, Inputs, Loss, Outcome, Rule, Teacher, Tunable
 
 __all__ = [
     "Claims",
+    "Constraint",
     "Inputs",
     "Learner",
     "Loss",
@@ -30,6 +34,7 @@ def bind(
     *,
     example: Inputs | None = None,
     optimizer: Optimizer | None = None,
+    constraints: Sequence[str | Constraint] = (),
 ) -> Learner:
     """Bind a learning rule to a model, in place.
 
@@ -41,23 +46,36 @@ def bind(
         rule: a name that ``plausible rules`` lists, or a :class:`Rule` with options of your own.
         loss: maps (output, teacher) to a scalar.
         example: one batch of inputs, for rules whose feedback is shaped like the activity of the layers.
-        optimizer: calls the learner around each step, for rules that change feedback weights or updates there.
+        optimizer: calls the learner around each step, for rules that change feedback weights or updates there, and
+            for constraints.
+        constraints: what the medium does to the weights, in order: names, or :class:`Constraint` with options of your
+            own. Weights are stored under them from the start.
 
     Returns:
         The learner. ``learner.learn(x, y)`` stands where ``loss(model(x), y).backward()`` stood.
 
     Raises:
-        UnknownName: no such rule.
+        UnknownName: no such rule or constraint.
         CoverageError: a trainable layer that the rule cannot teach.
-        ConfigurationError: the rule needs an example or an optimiser, and got none.
+        ConfigurationError: the rule needs an example, or rule or constraint an optimiser, and got none.
     """
     rule = registry.make(rule) if isinstance(rule, str) else rule
-    if rule.needs_optimizer and optimizer is None:
-        raise ConfigurationError(
-            f"{rule.name}, as configured, acts around each optimiser step: build the optimiser on "
-            "model.parameters() first, and pass it as plausible.bind(..., optimizer=optimizer)."
-        )
-    learner = rule.bind(model, loss, example)
+    entries = [registry.constraints.make(each) if isinstance(each, str) else each for each in constraints]
+    for each in (rule, *entries):
+        if each.needs_optimizer and optimizer is None:
+            raise ConfigurationError(
+                f"{each.name}, as configured, acts around each optimiser step: build the optimiser on "
+                "model.parameters() first, and pass it as plausible.bind(..., optimizer=optimizer)."
+            )
+    # What the rule takes of the weights at binding (their signs, their responses), it takes of those that are stored.
+    with programmed(model, Constraints(entries)) as bound:
+        learner = rule.bind(model, loss, example)
+        learner.constraints = bound
+        try:
+            bound.program(feedback_weights(learner))
+        except ConfigurationError:
+            learner.release()
+            raise
     if optimizer is not None:
         learner.hook(optimizer)
     return learner

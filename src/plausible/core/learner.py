@@ -2,7 +2,7 @@
 
 import abc
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from plausible.core.attach import detach
+from plausible.core.constraint import Constraints, feedback_weights, forward_weights
 from plausible.core.context import Context
 from plausible.core.errors import ConfigurationError
 from plausible.core.rule import Inputs, Loss, Outcome, Rule, Teacher
@@ -29,6 +30,7 @@ class Learner(nn.Module, abc.ABC):
         rule: the rule's hyper-parameters.
         loss: maps (output, teacher) to a scalar.
         context: the wires and the clock that the learner shares with its sites.
+        constraints: what the medium does to the weights, forward and feedback.
         time_axis: the dimension of the inputs along which time runs, for learners of sequences.
     """
 
@@ -40,11 +42,17 @@ class Learner(nn.Module, abc.ABC):
         self.rule = rule
         self.loss = loss
         self.context = Context()
+        self.constraints = Constraints()
         self._handles: list[Any] = []
         self._joined: list[tuple[dict[str, Any], dict[str, Any]]] = []
         self._added: list[tuple[Optimizer, dict[str, Any]]] = []
         self._released = False
         self._signs: list[tuple[nn.Parameter, Tensor]] = []
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """See :meth:`forward`, with the weights as their use finds them."""
+        with self.reading():
+            return super().__call__(*args, **kwargs)
 
     def forward(self, x: Inputs) -> Any:
         """The model's output for ``x``; every evaluation goes through here."""
@@ -67,7 +75,8 @@ class Learner(nn.Module, abc.ABC):
             raise ConfigurationError(
                 f"This {self.rule.name} learner has been released, so it would back-propagate. Bind the model again."
             )
-        outcome = self._learn(x, y)
+        with self.reading():
+            outcome = self._learn(x, y)
         self.context.iteration += 1
         return outcome
 
@@ -104,6 +113,18 @@ class Learner(nn.Module, abc.ABC):
                 p.copy_(torch.where(torch.signbit(p) == negative, p, barely))
         self._signs = []
         self.context.step += 1
+
+    def reading(self) -> AbstractContextManager[None]:
+        """Within, all weights are what a use finds under the constraints; afterwards what is stored, to the last bit.
+
+        It is entered by every call; enter it to take a gradient after the call whose output it is of.
+        """
+        return self.constraints.reading(self.weights(), self.context.iteration)
+
+    def weights(self) -> Iterator[tuple[str, Tensor]]:
+        """What constraints act on, by name: the model's weights, and the feedback weights that are stored."""
+        yield from forward_weights(self.model)
+        yield from feedback_weights(self)
 
     def param_groups(self) -> list[dict[str, Any]]:
         """What else is trained besides the model, as groups for an optimiser.
@@ -148,6 +169,13 @@ class Learner(nn.Module, abc.ABC):
             optimizer.register_step_pre_hook(lambda *_: self.before_step()),
             optimizer.register_step_post_hook(lambda *_: self.after_step()),
         ]
+        if self.constraints.entries:  # after all that the rule does to the weights
+            self._handles += [
+                optimizer.register_step_pre_hook(lambda *_: self.constraints.before_step(self.weights())),
+                optimizer.register_step_post_hook(
+                    lambda *_: self.constraints.after_step(self.weights(), self.context.step)
+                ),
+            ]
 
     def release(self) -> nn.Module:
         """Take the rule off the model and its hooks off the optimiser; return the plain model."""

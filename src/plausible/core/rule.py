@@ -112,18 +112,37 @@ class Outcome:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rule(abc.ABC):
+class Registered(abc.ABC):
+    """Options that a registry knows by a name.
+
+    Attributes:
+        seed: seed of everything it draws.
+
+    Raises:
+        ConfigurationError: an option has a value that is not of its type.
+    """
+
+    name: ClassVar[str]
+
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        hints = get_type_hints(type(self))
+        for f in fields(self):
+            _check(self.name, f.name, getattr(self, f.name), hints[f.name])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule(Registered):
     """The hyper-parameters of a learning rule; binding it to a model gives a :class:`Learner`.
 
     Attributes:
-        seed: seed of everything the rule draws.
         batch_manhattan: replace the accumulated update by its sign before each optimiser step
             (Liao, Leibo & Poggio 2016; Xiao et al. 2018, ``--bm``).
         no_sign_change: after each step, set a weight that changed its sign to ±1e-10, with the sign it
             had (Xiao et al. 2018, ``--nsc``). Weights are the parameters of two or more dimensions.
     """
 
-    name: ClassVar[str]
     claims: ClassVar[Claims]
     control: ClassVar[str] = ""
     """What it controls for, if the rule is there to be compared with and not to be recommended."""
@@ -139,14 +158,8 @@ class Rule(abc.ABC):
     because: ClassVar[Mapping[str, str]] = {}
     """Where the audit measures something else than the literature or the claims hold: problem → the cause."""
 
-    seed: int = 0
     batch_manhattan: bool = False
     no_sign_change: bool = False
-
-    def __post_init__(self) -> None:
-        hints = get_type_hints(type(self))
-        for f in fields(self):
-            _check(self.name, f.name, getattr(self, f.name), hints[f.name])
 
     @abc.abstractmethod
     def bind(self, model: nn.Module, loss: Loss, example: Inputs | None = None) -> "Learner":
@@ -173,10 +186,10 @@ def tunable(default: float, low: float, high: float, *, log: bool = False) -> An
     return field(default=default, metadata={"tunable": Tunable(low, high, log)})
 
 
-def require(ok: bool, rule: Rule, name: str, why: str) -> None:
-    """Raise a :class:`ConfigurationError` about the rule's field ``name`` unless ``ok``."""
+def require(ok: bool, owner: Registered, name: str, why: str) -> None:
+    """Raise a :class:`ConfigurationError` about the owner's field ``name`` unless ``ok``."""
     if not ok:
-        raise ConfigurationError(f"{rule.name}: {name} = {getattr(rule, name)!r}: {why}.")
+        raise ConfigurationError(f"{owner.name}: {name} = {getattr(owner, name)!r}: {why}.")
 
 
 def _check(rule: str, name: str, value: object, hint: Any) -> None:

@@ -44,7 +44,7 @@ def alignment(learner: Learner, x: Inputs, y: Teacher) -> dict[str, dict[str, fl
         copy.reset()  # the examples of the probe do not follow those of training
     with replayed(device, state), _recorded(taught.model) as by_rule:
         taught.learn(x, y if y is None or callable(y) else taught.rule.teacher(y))
-    with replayed(device, state), _recorded(plain.model) as by_gradient:
+    with replayed(device, state), _recorded(plain.model) as by_gradient, plain.reading():
         loss = plain.loss(plain(x), y)
         if loss.requires_grad:  # an equilibrium that is settled step by step has no gradient to compare with
             loss.backward()

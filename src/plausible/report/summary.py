@@ -100,7 +100,8 @@ def standings(results: Results) -> tuple[Standing, ...]:
 
 
 def _audited(contender: Contender, base: Mapping[str, Any]) -> Audited | None:
-    """Its own scorecard; else its rule's in the shipped table, unless it has options that may change how it learns."""
+    """Its own scorecard; else its rule's in the shipped table, unless it has options that may change how it learns, or
+    weights under constraints."""
     if contender.card is not None:
         return Audited(contender.card, own=True)
     try:
@@ -108,7 +109,8 @@ def _audited(contender: Contender, base: Mapping[str, Any]) -> Audited | None:
     except UnknownName:
         return None
     options = contender.overrides.get("rule_options", base.get("rule_options", {}))
-    card = measured().get(contender.rule) if set(options) <= set(numbers) else None
+    plain = set(options) <= set(numbers) and not contender.overrides.get("constraints", base.get("constraints"))
+    card = measured().get(contender.rule) if plain else None
     return card and Audited(card, own=False)
 
 
@@ -118,9 +120,11 @@ def finding(results: Results, table: Iterable[Standing]) -> str:
     if not table:
         return "No run of this comparison has finished yet, so there is nothing to report but its configuration."
     seeds = max(s.accuracy.n for s in table if s.accuracy is not None)
+    medium = ", ".join(name for each in results.base.get("constraints", []) for name in each)
     setting = (
         f"On {names.data(str(results.base.get('data', 'unknown data')))}, with "
-        f"{names.model(str(results.base.get('model', 'an unknown model')))} and {names.count(seeds, 'seed')}"
+        f"{names.model(str(results.base.get('model', 'an unknown model')))}{medium and f' ({medium} weights)'} and "
+        f"{names.count(seeds, 'seed')}"
         f"{' (too few for any interval)' if seeds == 1 else ''}"
     )
     reference = next((s for s in table if s.reference), None)

@@ -266,9 +266,10 @@ def plain(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:g}"
     if isinstance(value, Mapping):
-        return ", ".join(f"{key} {plain(item)}" for key, item in value.items())
+        return ", ".join(f"{key} {plain(item) if item != {} else ''}".rstrip() for key, item in value.items())
     if isinstance(value, list | tuple):
-        return " × ".join(plain(item) for item in value) if value else "none"
+        apart = "; " if any(isinstance(item, Mapping) for item in value) else " × "
+        return apart.join(plain(item) for item in value) if value else "none"
     return "none" if value is None else str(value)
 
 

@@ -80,6 +80,17 @@ def options(field: str, value: Any) -> dict[str, Any]:
     return _plain(field, value)
 
 
+def entries(field: str, value: Any) -> list[dict[str, dict[str, Any]]]:
+    """A list of names with their options, each a mapping from one name to a mapping."""
+    if not isinstance(value, list | tuple):
+        raise refusal(field, value, "a list such as [{'quantised': {'bits': 4}}]")
+    found = [options(f"{field}[{k}]", item) for k, item in enumerate(value)]
+    for k, item in enumerate(found):
+        if len(item) != 1 or not isinstance(next(iter(item.values())), dict):
+            raise refusal(f"{field}[{k}]", item, "one name with its options, such as {'quantised': {'bits': 4}}")
+    return found
+
+
 def _plain(where: str, value: Any) -> Any:
     if isinstance(value, Mapping):
         for key in value:

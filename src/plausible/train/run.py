@@ -20,6 +20,7 @@ from plausible.train import schedules
 from plausible.train.checks import (
     Check,
     choice,
+    entries,
     nearest,
     number,
     optional,
@@ -94,6 +95,9 @@ class Run:
     rule: str = _setting("backprop", text)
     rule_options: dict[str, Any] = field(default_factory=dict, metadata=_OPTIONS)
     """For the rule; its ``seed`` is the run's unless given here."""
+    constraints: list[dict[str, dict[str, Any]]] = field(default_factory=list, metadata={"check": entries})
+    """What the medium does to the weights, in order: the name of each constraint with its options, as in
+    ``[{"quantised": {"bits": 4}}]``; its ``seed`` is the run's unless given here."""
     optimizer: str = _setting("AdamW", _optimizer)
     """Name of a class in ``torch.optim``."""
     lr: float = _setting(1e-3, number(above=0.0))
@@ -133,6 +137,9 @@ class Run:
             if taken := reserved & getattr(self, name).keys():
                 raise ConfigurationError(f"{name} may not hold {min(taken)!r}, which is set elsewhere.")
         registry.make(self.rule, **self.rule_options)
+        for entry in self.constraints:
+            for name, own in entry.items():
+                registry.constraints.make(name, **own)
         schedules.check(self.schedule, self.schedule_options)
         if self.warmup_epochs >= self.epochs:
             raise refusal("warmup_epochs", self.warmup_epochs, f"less than epochs, which is {self.epochs}")
@@ -164,8 +171,9 @@ class Run:
         return self.from_dict({**self.to_dict(), **changes})
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields as plain values, in the order of the class."""
-        return dataclasses.asdict(self)
+        """All fields as plain values, in the order of the class; constraints only where there are any."""
+        # Left out where empty: runs from before there were constraints keep their ids.
+        return {key: value for key, value in dataclasses.asdict(self).items() if value or key != "constraints"}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:

@@ -129,8 +129,13 @@ def assemble(
             f"model: {error}."
         ) from error
     rule = registry.make(run.rule, **{"seed": run.seed, **run.rule_options})
+    constraints = [
+        registry.constraints.make(name, **{"seed": run.seed, **own})
+        for each in run.constraints
+        for name, own in each.items()
+    ]
     example, _ = next(train.epoch())
-    learner = bind(model, rule, F.cross_entropy, example=example, optimizer=optimizer)
+    learner = bind(model, rule, F.cross_entropy, example=example, optimizer=optimizer, constraints=constraints)
     learner.train()
     # Anew, so that what is random in training is the same for every rule, whatever binding it drew.
     torch.manual_seed((run.seed + 0x9E3779B9) % 2**32)

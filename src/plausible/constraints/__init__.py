@@ -1,0 +1,1 @@
+"""What a medium does to weights: one constraint = one file."""
