@@ -22,6 +22,7 @@ from plausible.compare.comparison import Comparison, Contender
 from plausible.compare.execute import Ended, Measuring, Progressed
 from plausible.compare.settings import Tuned
 from plausible.train import Progress, Row, Run
+from plausible.train.session import load_learner
 
 SMALL = ["--epochs", "1", "--batch-size", "256", "--set", "model_options.width=8", "--set", "probe_size=8"]
 MAIN = [sys.executable, "-c", "from plausible.cli import main; main()"]
@@ -177,6 +178,21 @@ def test_train_runs_one_and_finds_it_done(tmp_path):
     # And from its own configuration it is the same run.
     config = ["train", "--config", str(tmp_path / "run" / "run.json"), "--out", str(tmp_path / "run"), "--json"]
     assert json.loads(CliRunner().invoke(app, config).stdout)["id"] == result["id"]
+
+
+def test_constraints_reach_the_weights_of_a_run_and_the_report(tmp_path):
+    words = ["train", "--rule", "fa", "--constraint", "quantised:bits=3", "--constraint", "noisy:write=0"]
+    result = json.loads(CliRunner().invoke(app, [*words, "--out", str(tmp_path / "run"), *SMALL, "--json"]).stdout)
+    assert result["run"]["constraints"] == [{"quantised": {"bits": 3}}, {"noisy": {"write": 0}}]
+    learner = load_learner(tmp_path / "run")
+    assert all(len(weight.unique()) <= 7 for _, weight in learner.weights())
+
+    words = ["compare", "--rules", "backprop,fa:constraints=[{noisy={read=0.5}}]", "--seeds", "1", "--no-cost"]
+    words += ["--constraint", "quantised:bits=3", "--out", str(tmp_path / "all"), *SMALL, "--json"]
+    assert CliRunner().invoke(app, words).exit_code == 0
+    page = (tmp_path / "all" / "report.html").read_text()
+    assert "with a multi-layer perceptron (quantised weights) and one seed" in page
+    assert "quantised bits 3" in page and "noisy read 0.5" in page
 
 
 # ------------------------------------------------------------------------------------------------- what is shown

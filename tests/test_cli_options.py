@@ -43,6 +43,22 @@ def test_set_reaches_runs_options_and_rules():
     ]
 
 
+def test_constraints_become_what_a_run_holds():
+    entries = ["quantised:bits=4:stochastic=false", "noisy", "noisy:on=feedback:read=0.5"]
+    found = options.constraints_of(entries)
+    assert found == [
+        {"quantised": {"bits": 4, "stochastic": False}},
+        {"noisy": {}},
+        {"noisy": {"on": "feedback", "read": 0.5}},
+    ]
+    assert Run(constraints=found).constraints == found
+    assert options.constraints_of([]) is None and options.constraints_of(None) is None
+    with pytest.raises(ConfigurationError, match=r"constraint entry 'quantised:4'.*quantised:bits=4"):
+        options.constraints_of(["quantised:4"])
+    with pytest.raises(UnknownName, match=r"no constraint named 'quantized'.*'quantised'"):
+        Run(constraints=options.constraints_of(["quantized"]))
+
+
 @pytest.mark.parametrize("name", ["nonsense", "dfa.scale", "fa", "nonsense.width"])
 def test_set_refuses_what_is_nowhere(name):
     with pytest.raises(UnknownName, match=name.replace(".", r"\.")):

@@ -137,6 +137,20 @@ def test_another_package_joins_through_an_entry_point(tmp_path: Path):
     assert done.stdout == "Half of the error goes back. @misc{half2024\n"
 
 
+def test_constraints_have_a_registry_of_their_own(monkeypatch):
+    assert {"quantised", "noisy"} <= set(registry.constraints.names())
+    assert not set(registry.constraints.names()) & set(registry.names())
+    with pytest.raises(UnknownName, match=r"no constraint named 'noise'. Did you mean 'noisy'"):
+        registry.constraints.get("noise")
+    with pytest.raises(ConfigurationError, match=r"noisy has no option 'rite'. Did you mean 'write'"):
+        registry.constraints.make("noisy", rite=1.0)
+    broken = EntryPoint("leaky", "a_module_that_is_missing", "plausible.constraints")
+    monkeypatch.setattr(registry, "entry_points", lambda group: [broken] if group == broken.group else [])
+    registry._discover.cache_clear()
+    with pytest.raises(ConfigurationError, match=r"The constraint 'leaky'.*a_module_that_is_missing"):
+        registry.constraints.names()
+
+
 def test_a_broken_package_is_named(monkeypatch):
     broken = EntryPoint("half", "a_module_that_is_missing", registry.rules.group)
     monkeypatch.setattr(registry, "entry_points", lambda group: [broken] if group == registry.rules.group else [])

@@ -106,6 +106,19 @@ def test_options_that_may_change_how_it_learns_have_no_shipped_card(small: Path,
 
 
 @pytest.mark.usefixtures("shipped")
+@pytest.mark.parametrize("where", ["base", "entry"])
+def test_weights_under_constraints_have_no_shipped_card(small: Path, where: str) -> None:
+    (small / "audit.json").unlink()
+    constraints = {"constraints": [{"quantised": {"bits": 2}}]}
+    if where == "entry":
+        _entered(small, "fa", constraints)
+    else:
+        document = json.loads((small / "comparison.json").read_text())
+        synthetic.edit(small / "comparison.json", base={**document["base"], **constraints})
+    assert standings(load(small))[1].audited is None
+
+
+@pytest.mark.usefixtures("shipped")
 def test_its_own_audit_wins_over_the_table(small: Path) -> None:
     _entered(small, "fa", {"rule_options": {"last_layer": "backprop"}})
     cards = json.loads((small / "audit.json").read_text())

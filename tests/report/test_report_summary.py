@@ -156,7 +156,16 @@ def test_runs_on_different_machines_show_both(small: Path) -> None:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0.001, "0.001"), (True, "yes"), (None, "none"), ([256, 64], "256 × 64"), ({"lr": 0.1, "a": [1]}, "lr 0.1, a 1")],
+    [
+        *(
+            (0.001, "0.001"),
+            (True, "yes"),
+            (None, "none"),
+            ([256, 64], "256 × 64"),
+            ({"lr": 0.1, "a": [1]}, "lr 0.1, a 1"),
+        ),
+        ([{"quantised": {"bits": 4}}, {"noisy": {}}], "quantised bits 4; noisy"),
+    ],
 )
 def test_settings_in_plain_words(value: object, text: str) -> None:
     assert plain(value) == text
