@@ -129,12 +129,12 @@ def test_it_acts_where_it_is_told_to(case, constraint, on: str):
         assert torch.equal(found[name], plain[name]) != (name.startswith("model.") == (on == "forward")), name
 
 
-def test_the_seed_has_a_say_and_nothing_else_that_is_random(case, constraint):
+def test_the_seed_has_a_say_and_nothing_else_that_is_random(small, constraint):
     ends = []
     for seed in (0, 0, 1):
         torch.manual_seed(len(ends))
-        learner, optimizer = bind(case, type(constraint)(seed=seed))
-        go(case, learner, optimizer, range(2))
+        learner, optimizer = bind(small, type(constraint)(seed=seed))
+        go(small, learner, optimizer, range(2))
         ends.append(weights(learner) | own_state(learner))
     assert_same(ends[0], ends[1])
     drawn = [_draws(constraint, 0), _draws(constraint, 1)]
