@@ -25,6 +25,8 @@ COUNTS = [
     ("small-conv", GREY, {}, 144 + 32 + 4608 + 64 + 18432 + 128 + 10250),
     ("small-conv", GREY, {"batch_norm": False}, 160 + 4640 + 18496 + 10250),
     ("small-conv", (1, 8, 8), {"width": 2}, 18 + 4 + 72 + 8 + 288 + 16 + 90),
+    ("avg-conv", GREY, {}, 320 + 18496 + 36928 + 31370),
+    ("avg-conv", (3, 9, 6), {"width": 2, "kernel": 5}, 152 + 204 + 148 + 90),
     ("rsnn", GREY, {}, 28 * 100 + 100 + 100 * 100 + 1010),
     ("rsnn", (7,), {"width": 5, "adaptive": 2}, 7 * 5 + 5 + 25 + 5 * 10 + 10),
     ("lif-mlp", GREY, {"width": 9}, 1568 * 9 + 81 + 90),
@@ -46,6 +48,7 @@ SHAPES = [
     *(("mlp", shape) for shape in ((5,), (1, 8, 8), IMAGE)),
     *(("lenet", shape) for shape in (GREY, IMAGE, (2, 18, 18), (3, 40, 25))),
     *(("small-conv", shape) for shape in ((1, 8, 8), GREY, IMAGE, (3, 17, 5), (1, 1, 1))),
+    *(("avg-conv", shape) for shape in ((1, 4, 4), GREY, (3, 17, 5))),
     *(("rsnn", shape) for shape in (GREY, IMAGE, (1, 8, 8))),
     *(("lif-mlp", shape) for shape in ((5,), (1, 8, 8))),
     *(("resnet20", shape) for shape in (GREY, IMAGE, (1, 8, 8))),
@@ -84,7 +87,8 @@ def test_weights_come_from_the_global_random_state(name):
 
 
 def test_names_are_the_built_ins():
-    assert names() == ["lenet", "lif-mlp", "mlp", "resnet18", "resnet20", "resnet56", "rsnn", "small-conv"]
+    expected = ["avg-conv", "lenet", "lif-mlp", "mlp", "resnet18", "resnet20", "resnet56", "rsnn", "small-conv"]
+    assert names() == expected
     with pytest.raises(UnknownName, match="Did you mean 'resnet20'"):
         build("resnet2O", shape=IMAGE, classes=10)
 
@@ -103,7 +107,11 @@ def test_names_are_the_built_ins():
         ("mlp", GREY, {"width": 2.5}, "width is 2.5"),
         ("mlp", GREY, {"depth": -1}, "depth is -1"),
         ("mlp", GREY, {"depth": True}, "depth is True"),
-        ("mlp", GREY, {"activation": "gelu"}, "activation is 'gelu'.*relu, tanh, sigmoid"),
+        ("mlp", GREY, {"activation": "gelu"}, "activation is 'gelu'.*relu, tanh, sigmoid, soft-lif"),
+        ("avg-conv", GREY, {"kernel": 2}, "kernel is 2.*1, 3, 5, 7"),
+        ("avg-conv", GREY, {"activation": "gelu"}, "activation is 'gelu'"),
+        ("avg-conv", GREY, {"dropout": 1.0}, "dropout is 1.0; it must be a number from 0 to below 1"),
+        ("avg-conv", (1, 3, 8), {}, "at least 4x4 pixels"),
         ("small-conv", GREY, {"width": "16"}, "width is '16'"),
         ("small-conv", (64,), {}, "needs images.*Use 'mlp'"),
         ("lenet", (1, 17, 28), {}, "at least 18x18 pixels, these have 17x28"),

@@ -7,7 +7,7 @@ from torch import nn
 
 from plausible.core.errors import ConfigurationError, unknown
 from plausible.core.names import check_options, resolve
-from plausible.models.convolutional import lenet, small_conv
+from plausible.models.convolutional import avg_conv, lenet, small_conv
 from plausible.models.lif_mlp import lif_mlp
 from plausible.models.perceptron import mlp
 from plausible.models.residual import resnet18, resnet20, resnet56
@@ -17,6 +17,7 @@ _BUILT_IN: dict[str, Callable[..., nn.Module]] = {
     "mlp": mlp,
     "lenet": lenet,
     "small-conv": small_conv,
+    "avg-conv": avg_conv,
     "resnet18": resnet18,
     "resnet20": resnet20,
     "resnet56": resnet56,

@@ -24,7 +24,13 @@ def whole(option: str, value: int, least: int) -> None:
         raise ConfigurationError(f"{option} is {value!r}; it must be a whole number from {least} up.")
 
 
-def one_of(option: str, value: str, known: Collection[str]) -> None:
+def fraction(option: str, value: float) -> None:
+    """Raise ConfigurationError unless ``value`` is a number from 0 to below 1."""
+    if not isinstance(value, (int, float)) or not 0 <= value < 1:
+        raise ConfigurationError(f"{option} is {value!r}; it must be a number from 0 to below 1.")
+
+
+def one_of(option: str, value: object, known: Collection[object]) -> None:
     """Raise ConfigurationError unless ``value`` is one of the known ones."""
     if value not in known:
-        raise ConfigurationError(f"{option} is {value!r}; it must be one of {', '.join(known)}.")
+        raise ConfigurationError(f"{option} is {value!r}; it must be one of {', '.join(map(str, known))}.")

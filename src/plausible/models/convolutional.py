@@ -4,7 +4,8 @@ from collections import OrderedDict
 
 from torch import nn
 
-from plausible.models.checks import image_shape, whole
+from plausible.models.checks import fraction, image_shape, one_of, whole
+from plausible.models.perceptron import ACTIVATIONS
 
 
 def lenet(*, shape: tuple[int, ...], classes: int) -> nn.Sequential:
@@ -52,4 +53,40 @@ def small_conv(*, shape: tuple[int, ...], classes: int, width: int = 16, batch_n
         channels, height, side = filters, -(-height // 2), -(-side // 2)
     layers["flatten"] = nn.Flatten()
     layers["readout"] = nn.Linear(channels * height * side, classes)
+    return nn.Sequential(layers)
+
+
+def avg_conv(
+    *,
+    shape: tuple[int, ...],
+    classes: int,
+    width: int = 32,
+    kernel: int = 3,
+    activation: str = "relu",
+    dropout: float = 0.5,
+) -> nn.Sequential:
+    """Three convolutions, average pooling after the first two, dropout before the readout: with the activation of a
+    neuron, nothing that :func:`plausible.models.to_spikes` cannot turn into spikes.
+
+    conv ``width`` - pool - conv 2 ``width`` - pool - conv 2 ``width`` - dropout - readout. Convolutions keep the
+    image's size, pools halve it. After the nets of Hunsberger & Eliasmith (2016), who crop CIFAR to 24x24 and have
+    two locally connected layers in the place of the third convolution. kernel: side of the first two convolutions,
+    odd; the third has 3. activation: as for :func:`plausible.models.perceptron.mlp`. dropout: the part of what the
+    readout sees that is dropped in training. PyTorch's default initialisation.
+    """
+    channels, height, side = image_shape(shape, "avg-conv", smallest=4)
+    whole("width", width, 1)
+    one_of("kernel", kernel, (1, 3, 5, 7))
+    one_of("activation", activation, ACTIVATIONS)
+    fraction("dropout", dropout)
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    for i, (filters, size) in enumerate(((width, kernel), (2 * width, kernel), (2 * width, 3)), start=1):
+        layers[f"conv{i}"] = nn.Conv2d(channels, filters, size, padding=size // 2)
+        layers[f"{activation}{i}"] = ACTIVATIONS[activation]()
+        if i < 3:
+            layers[f"pool{i}"] = nn.AvgPool2d(2)
+        channels = filters
+    layers["flatten"] = nn.Flatten()
+    layers["dropout"] = nn.Dropout(dropout)
+    layers["readout"] = nn.Linear(channels * (height // 4) * (side // 4), classes)
     return nn.Sequential(layers)

@@ -6,8 +6,14 @@ from math import prod
 from torch import nn
 
 from plausible.models.checks import one_of, whole
+from plausible.models.soft_lif import SoftLIF
 
-ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "relu": nn.ReLU,
+    "tanh": nn.Tanh,
+    "sigmoid": nn.Sigmoid,
+    "soft-lif": SoftLIF,
+}
 
 
 def mlp(
@@ -21,7 +27,8 @@ def mlp(
 ) -> nn.Sequential:
     """``depth`` hidden layers of ``width`` units and a linear readout, with PyTorch's default initialisation.
 
-    shape: of one example, flattened first. depth 0 is a linear classifier. activation: relu, tanh or sigmoid.
+    shape: of one example, flattened first. depth 0 is a linear classifier. activation: relu, tanh, sigmoid, or
+    soft-lif, the noisy rates of LIF neurons, which :func:`plausible.models.to_spikes` turns into spiking ones.
     batch_norm: normalise before each activation; the layer then has no bias of its own.
     """
     whole("width", width, 1)

@@ -109,11 +109,11 @@ class Stepped(Protocol):
     """A model that runs in time, step by step.
 
     Attributes:
-        time_axis: the dimension of its inputs along which time runs.
+        time_axis: the dimension of its inputs along which time runs; None for inputs that stand still.
         stepwise: whether its output, and so its target, has an entry for each step, along dimension 1.
     """
 
-    time_axis: int
+    time_axis: int | None
     stepwise: bool
 
     def rest(self, x: Tensor) -> State:
