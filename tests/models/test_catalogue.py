@@ -100,7 +100,7 @@ def test_names_are_the_built_ins():
             "mlp",
             GREY,
             {"widht": 3},
-            "'mlp' has no option 'widht'; its options are width, depth, activation, batch_norm",
+            "'mlp' has no option 'widht'; its options are width, depth, activation, batch_norm, activation_options",
         ),
         ("lenet", GREY, {"width": 3}, "'lenet' has no option 'width'; it has no options"),
         ("mlp", GREY, {"width": 0}, "width is 0"),
