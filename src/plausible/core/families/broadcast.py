@@ -48,6 +48,9 @@ class BroadcastRule(Rule):
     needs_example: ClassVar[bool] = True
     """Whether what the rule keeps is shaped like the activity of the layers."""
 
+    learns_feedback: ClassVar[bool] = False
+    """Whether what :meth:`init` draws is trained by the user's optimiser."""
+
     retraces: ClassVar[bool] = False
     """Whether the rule repeats the forward pass: see :meth:`BroadcastLearner.retrace`."""
 
@@ -93,10 +96,14 @@ class BroadcastRule(Rule):
                 f"{self.name}: its feedback matrices are shaped like the activity of the model's layers. "
                 "Pass one batch of inputs, as plausible.bind(..., example=x)."
             )
-        learner = BroadcastLearner(model, self, loss, survey(model, self, self.uncovered))
+        learner = self.learner(model, loss, survey(model, self, self.uncovered))
         if example is not None:
             learner.measure(example)
         return learner
+
+    def learner(self, model: nn.Module, loss: Loss, coverage: Coverage) -> "BroadcastLearner":
+        """What :meth:`bind` binds; a rule that keeps more than feedback has a learner of its own."""
+        return BroadcastLearner(model, self, loss, coverage)
 
 
 class Root(NamedTuple):
@@ -145,6 +152,8 @@ class CutSite(nn.Module):
         sizes: numbers in (a message, a block's end, the response of the layer before), per example, or per
             position where the output has the block's positions (tokens), each then taught by its own error.
         shared: how many leading dimensions message and block share: those of the example, or of the position.
+        above: numbers in the end of the next block, or in the output, per example or position; one for each time that
+            the site cut in a pass.
         called: whether a forward pass has come by yet.
     """
 
@@ -152,22 +161,27 @@ class CutSite(nn.Module):
         super().__init__()
         self.rule, self.name, self.cut = rule, name, cut
         self.index, self.shared, self.sizes = -1, 1, (0, 0, 0)
+        self.above: list[int] = []
         self.called = False
 
     def __getitem__(self, name: str) -> Tensor:
         """What the rule keeps for this block (``get_buffer`` costs as much as a small operator)."""
-        kept = self._buffers[name]
-        assert kept is not None
-        return kept
+        kept = self._buffers.get(name)
+        return self.get_parameter(name) if kept is None else kept
 
-    def measure(self, index: int, root: Root, output: Tensor) -> None:
+    def measure(self, index: int, root: Root, above: Tensor, output: Tensor) -> None:
         """Take the sizes from one batch, and draw what the rule keeps."""
         same = root.end.dim() == output.dim() and root.end.shape[:-1] == output.shape[:-1]
         self.index, self.shared = index, output.dim() - 1 if same else 1
         per = self.shared
         self.sizes = prod(output.shape[per:]), prod(root.end.shape[per:]), prod(root.response[per:])
+        self.above.append(prod(above.shape[per:]))
         for key, value in self.rule.init(self, partial(generator, self.rule.seed, self.name)).items():
-            self.register_buffer(key, value.to(root.end))
+            value = value.to(root.end)
+            if self.rule.learns_feedback:
+                self.register_parameter(key, nn.Parameter(value))
+            else:
+                self.register_buffer(key, value)
 
     def project(self, message: Tensor, matrix: Tensor, shape: torch.Size) -> Tensor:
         """``message`` through a dense ``matrix`` (numbers in a message, numbers in the result), in ``shape``.
@@ -221,8 +235,10 @@ class BroadcastLearner(Learner):
             output = differentiable(self.rule, self(example))
         for module, mode in modes.items():
             module.training = mode
-        for index, root in enumerate(self.cut.take()):
-            root.site.measure(index, root, output)
+        roots = self.cut.take()
+        above = [*(root.end for root in roots[1:]), output]
+        for index, (root, end) in enumerate(zip(roots, above, strict=True)):
+            root.site.measure(index, root, end, output)
 
     def forward(self, x: Inputs) -> Any:
         """The model's output; nothing is remembered of passes that are not learned from."""
@@ -276,6 +292,10 @@ class BroadcastLearner(Learner):
                     "example, in evaluation mode, showed none there. The input may require a gradient (detach it), or "
                     "the model may branch differently in training (give both branches the same dropped tensor)."
                 )
+
+    def sites(self) -> list[CutSite]:
+        """Those that end a block, and keep its feedback."""
+        return [site for site in self.feedback.values() if isinstance(site, CutSite) and site.index >= 0]
 
     def report(self) -> dict[str, Any]:
         """See :meth:`Learner.report`."""
