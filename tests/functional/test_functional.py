@@ -6,7 +6,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from plausible.functional.alignment import angle, angles, cosine, norm_ratio, sign_concordance
+from plausible.functional.alignment import (
+    alignment_eigenvalues,
+    angle,
+    angles,
+    cosine,
+    norm_ratio,
+    sign_concordance,
+)
 from plausible.functional.random import generator, random_state, replayed
 
 
@@ -60,6 +67,17 @@ def test_norm_ratio_and_sign_concordance():
 
 def draw(*key: object, seed: int = 0) -> Tensor:
     return torch.rand(8, generator=generator(seed, *key))
+
+
+def test_eigenvalues_decide_whether_every_error_falls():
+    W = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]], dtype=torch.float64)
+    assert alignment_eigenvalues(W, W).tolist() == [1.0, 1.0]
+    # B Wᵀ = ((1, 4), (0, 1)) has the eigenvalue 1 twice, and yet e B Wᵀ eᵀ = −2 for e = (1, −1).
+    B = torch.tensor([[1.0, 4.0, 9.0], [0.0, 1.0, 9.0]], dtype=torch.float64)
+    torch.testing.assert_close(alignment_eigenvalues(W, B), torch.tensor([-1.0, 3.0], dtype=torch.float64))
+    e = torch.randn(1000, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    along = ((e @ B) * (e @ W)).sum(1) / e.square().sum(1)
+    assert -1 - 1e-12 <= along.min() < -0.9 and 2.9 < along.max() <= 3 + 1e-12
 
 
 def test_a_stream_is_a_function_of_seed_and_key_alone():

@@ -37,3 +37,21 @@ def norm_ratio(feedback: Tensor, forward: Tensor) -> Tensor:
 def sign_concordance(a: Tensor, b: Tensor) -> Tensor:
     """Fraction of entries with the same sign; an entry that is zero in either counts as discordant. Scalar."""
     return ((a * b) > 0).float().mean()
+
+
+def alignment_eigenvalues(forward: Tensor, feedback: Tensor) -> Tensor:
+    """Eigenvalues of the symmetric part of B Wᵀ, ascending: what e B Wᵀ eᵀ is along its axes, for a row vector e.
+
+    Where all are positive, the feedback of any error turns the layer below so that the error falls (linear cells).
+    Hunsberger (2018) asks it of the eigenvalues of B Wᵀ itself, whose real parts may all be positive while the product
+    is negative for some e; those of the symmetric part decide.
+
+    Args:
+        forward: W (n_out, n).
+        feedback: B, in W's shape.
+
+    Returns:
+        (n_out,).
+    """
+    product = feedback @ forward.t()
+    return torch.linalg.eigvalsh((product + product.t()) / 2)
