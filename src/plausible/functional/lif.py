@@ -12,6 +12,7 @@ All times are in seconds. Sources: Eliasmith & Anderson (2003) for the rates; Be
 resolves spikes within a step in the same way; Hunsberger (2018) for the derivatives.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -21,8 +22,6 @@ from torch.nn import functional as F
 
 from plausible.functional.neurons import Spike
 from plausible.functional.units import seconds
-
-_spike = Spike()
 
 
 class Membrane(NamedTuple):
@@ -80,11 +79,18 @@ class Cell:
         return Membrane(zero + v, zero, zero)
 
 
-def step(cell: Cell, state: Membrane, current: Tensor, dt: float) -> tuple[Tensor, Membrane]:
+def step(
+    cell: Cell, state: Membrane, current: Tensor, dt: float, spike: Callable[[Tensor], Tensor] | None = None
+) -> tuple[Tensor, Membrane]:
     """One step of ``dt`` seconds under a constant current (…, n).
 
-    Where a gradient is asked for, that of a spike is the pseudo-derivative of
-    :class:`~plausible.functional.neurons.Spike` in the voltage before the reset; none flows through its moment.
+    Args:
+        cell: the constants.
+        state: before the step.
+        current: J.
+        dt: in seconds.
+        spike: maps v − 1 to 1 above 0 and 0 below, with a pseudo-derivative: then gradients flow through spikes, and
+            none through their moments. Without it no gradient does.
 
     Returns:
         Spikes (…, n), 0 or amplitude / dt, and the state after the step.
@@ -95,14 +101,15 @@ def step(cell: Cell, state: Membrane, current: Tensor, dt: float) -> tuple[Tenso
         v = torch.lerp(drive, state.v, awake.mul_(-1 / cell.tau_rc).exp_())
     else:
         v = torch.addcmul(state.v, drive - 1, awake, value=1 / cell.tau_rc)
-    fired = v > 1
+    z = None if spike is None else spike(v - 1)
+    fired = v > 1 if z is None else z > 0
     with torch.no_grad():
         # For how long from the beginning of this step a neuron that has fired is silent: up to its spike, and τ_ref.
         # Where none has fired this is no time, and not used.
         fall = (v - 1).div_(1 - drive)
         silent = (fall.log1p_() if cell.leak else fall).mul_(cell.tau_rc).add_(cell.tau_ref + dt)
         silent = torch.where(fired, silent, state.silent - dt)
-    spikes = (_spike(v - 1) if v.requires_grad else fired.to(v)) * (cell.amplitude / dt)
+    spikes = (fired.to(v) if z is None else z) * (cell.amplitude / dt)
     n = state.n + (dt / cell.tau_n) * (cell.inc_n * spikes - state.n) if cell.inc_n else state.n
     return spikes, Membrane(v.clamp(min=cell.floor).masked_fill(fired, 0.0), silent, n)
 
@@ -168,7 +175,8 @@ def soft_slope(cell: Cell, current: Tensor, gamma: float = 0.146) -> Tensor:
 
 
 class Population(nn.Module):
-    """Neurons of one kind, for models that are made of modules: :func:`step` with its constants.
+    """Neurons of one kind, for models that are made of modules: :func:`step` with its constants, and a spike through
+    which gradients flow.
 
     Args:
         cell: the constants.
@@ -187,11 +195,11 @@ class Population(nn.Module):
                 f"dt = {dt:g} s is longer than the refractory period, {cell.tau_ref:g} s: a neuron could fire twice in "
                 "a step, of which one spike would be lost. Take a smaller dt, or a longer tau_ref."
             )
-        self.cell, self.dt = cell, dt
+        self.cell, self.dt, self.spike = cell, dt, Spike()
 
     def forward(self, current: Tensor, state: Membrane | None = None) -> tuple[Tensor, Membrane]:
         """Spikes and the new state, all (…, n); from rest if there is no state."""
-        return step(self.cell, state or self.cell.rest(*current.shape, like=current), current, self.dt)
+        return step(self.cell, state or self.cell.rest(*current.shape, like=current), current, self.dt, self.spike)
 
     def extra_repr(self) -> str:
         """For print."""

@@ -75,6 +75,11 @@ class NEFSix(OnlineRule):
         usual: time constant of what a synapse holds for usual, in seconds.
         explore: how often another action is taken than that which promises most.
         radius: the size of error that drives an error cell at its greatest rate.
+        act: when the world asks for an action, as a part of the call.
+        motor: time constant of the ⟨y⟩ that decides, in seconds.
+        intercept: error cells begin to fire between 0 and this part of the radius.
+        hidden: whether hidden layers learn; without, a control.
+        redraw: draw B anew at every call, so that it carries no credit: a control.
     """
 
     name = "nef-6"
@@ -102,13 +107,21 @@ class NEFSix(OnlineRule):
     usual: float = 1.0
     explore: float = 0.2
     radius: float = 1.0
+    act: float = 0.5
+    motor: float = 20e-3
     intercept: float = 0.1
+    hidden: bool = True
+    redraw: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.scale > 0, self, "scale", "a teaching signal needs a positive scale")
         require(self.cells > 0 and self.cells % 2 == 0, self, "cells", "half of them are on cells and half off")
         require(0 < self.trace <= 1, self, "trace", "a time constant in seconds, such as 0.02")
+        require(0 < self.motor <= 1, self, "motor", "a time constant in seconds, such as 0.01")
+        require(0 < self.usual <= 100, self, "usual", "a time constant in seconds, such as 1.0")
+        require(0 < self.act < 1, self, "act", "a part of the call, such as 0.5")
+        require(0 <= self.intercept < 1, self, "intercept", "a part of the radius")
         require(0 <= self.explore <= 1, self, "explore", "a probability")
         require(self.radius > 0, self, "radius", "cells need something to answer to")
 
@@ -150,10 +163,10 @@ class NEFSix(OnlineRule):
         assert isinstance(learner, RelayLearner)
         net, low, (before, memory) = learner.spiking, LowPass(self.trace), state
         after, y = net.step(before, x_t)
-        motor, _ = low.step(memory.motor, y, net.dt)
+        motor, _ = LowPass(self.motor).step(memory.motor, y, net.dt)
         acted = self._act(learner, motor, memory.acted, teaching)
         links = learner.feedback.step(learner, memory.links, acted * (y - teaching.rewarded(y).unsqueeze(1)))
-        errors = learner.feedback.errors(links)
+        errors = learner.feedback.errors(links, redrawn=learner.context.iteration if self.redraw else None)
 
         sent = before.seen, *(cells.spikes for cells in before.hidden)
         pre = tuple(low.step(trace, s, net.dt)[0] for trace, s in zip(memory.pre, sent, strict=True))
@@ -166,13 +179,13 @@ class NEFSix(OnlineRule):
         posts = {name: errors[name] * (trace > lately) * share for name, trace in zip(net.hidden, own, strict=True)}
         posts["readout"] = errors["readout"] * share
         unusual = [trace - mean for trace, mean in zip(pre, usual, strict=True)]
-        return (after, Memory(links, motor, acted, pre, usual, own)), y, products(posts, unusual)
+        return (after, Memory(links, motor, acted, pre, usual, own)), y, products(posts, unusual, hidden=self.hidden)
 
     def _act(self, learner: RelayLearner, motor: Tensor, acted: Tensor, teaching: Teaching) -> Tensor:
-        """m: the world asks in the middle of a call, and its answer is there until the end."""
+        """m: the world asks once in a call, and its answer is there until the end."""
         if teaching.step == 0:
             return torch.zeros_like(acted)
-        if teaching.step != teaching.steps // 2:
+        if teaching.step != int(self.act * teaching.steps):
             return acted
         draw = generator(self.seed, "explore", learner.context.iteration)
         N, classes = motor.shape

@@ -65,6 +65,8 @@ class NEFDirectFeedbackAlignment(OnlineRule):
         height: d, of the pseudo-derivative.
         cells: of an error population, for each class.
         trace: time constant of ⟨s⟩ and ⟨J⟩, in seconds.
+        hidden: whether hidden layers learn; without, a control.
+        redraw: draw B anew at every call, so that it carries no credit: a control.
     """
 
     name = "nef-dfa"
@@ -89,6 +91,9 @@ class NEFDirectFeedbackAlignment(OnlineRule):
     height: float = 0.33
     cells: int = 20
     trace: float = 5e-3
+
+    hidden: bool = True
+    redraw: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -130,7 +135,7 @@ class NEFDirectFeedbackAlignment(OnlineRule):
         after, y = net.step(before, x_t)
         told, target = net.synapse.step(memory.target, teaching.target(y), net.dt)
         links = learner.feedback.step(learner, memory.links, y - told)
-        errors = learner.feedback.errors(links)
+        errors = learner.feedback.errors(links, redrawn=learner.context.iteration if self.redraw else None)
 
         sent = before.seen, *(cells.spikes for cells in before.hidden)
         pre = tuple(low.step(trace, s, net.dt)[0] for trace, s in zip(memory.pre, sent, strict=True))
@@ -144,4 +149,4 @@ class NEFDirectFeedbackAlignment(OnlineRule):
             for name, J in zip(net.hidden, current, strict=True)
         }
         posts["readout"] = errors["readout"] * (share / net.readout.in_features)
-        return (after, Memory(links, target, pre, current)), y, products(posts, pre)
+        return (after, Memory(links, target, pre, current)), y, products(posts, pre, hidden=self.hidden)

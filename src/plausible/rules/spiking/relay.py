@@ -101,10 +101,15 @@ class Chain(nn.Module):
         self.register_buffer("gain", torch.stack([each.gain / radius for each in populations]))
         self.register_buffer("bias", torch.stack([each.bias for each in populations]))
         self.register_buffer("D", torch.stack([p.paired() if paired else p.decoders() for p in populations]))
+        self.seed, self.scale = seed, scale
         for name, layer in net.hidden.items():
-            B = torch.randn(self.d, layer.out_features, generator=generator(seed, name, "B"))
-            self.register_buffer(f"B_{name}", B * (scale / B.norm(dim=0).mean()))
+            self.register_buffer(f"B_{name}", self.drawn(layer.out_features, name))
         self.to(net.readout.weight)
+
+    def drawn(self, n: int, *key: object) -> Tensor:
+        """Random feedback (d, n) for the cells of a layer."""
+        B = torch.randn(self.d, n, generator=generator(self.seed, *key, "B"))
+        return B * (self.scale / B.norm(dim=0).mean())
 
     def run(self, layer: nn.Module, x: Tensor) -> Tensor:
         """The layer's own response: errors never reach a soma."""
@@ -128,12 +133,17 @@ class Chain(nn.Module):
         decoded = torch.stack([each @ D.t() for each, D in zip(heard, self.D, strict=True)], 1)
         return Links(membrane, self.synapse.step(state.error, decoded, self.dt)[1])
 
-    def errors(self, state: Links) -> dict[str, Tensor]:
-        """What each layer hears: the readout its errors (N, d), hidden cells each a random sum of them (N, n)."""
+    def errors(self, state: Links, *, redrawn: int | None = None) -> dict[str, Tensor]:
+        """What each layer hears: the readout its errors (N, d), hidden cells each a random sum of them (N, n).
+
+        ``redrawn`` gives other feedback for each number, which carries no credit: a control.
+        """
         heard = dict(zip(self.taught, state.error.y.unbind(1), strict=True))
-        return {
-            name: error if name == "readout" else error @ self.get_buffer(f"B_{name}") for name, error in heard.items()
-        }
+        for name, error in heard.items():
+            if name != "readout":
+                B = self.get_buffer(f"B_{name}")
+                heard[name] = error @ (B if redrawn is None else self.drawn(B.shape[1], name, redrawn).to(B))
+        return heard
 
 
 class RelayLearner(OnlineLearner):
@@ -178,12 +188,14 @@ class RelayLearner(OnlineLearner):
         return {**super().report(), "covered": [*self.spiking.hidden, "readout"], "note": note}
 
 
-def products(posts: Mapping[str, Tensor], pres: Sequence[Tensor]) -> dict[str, Tensor | Outer]:
+def products(posts: Mapping[str, Tensor], pres: Sequence[Tensor], *, hidden: bool) -> dict[str, Tensor | Outer]:
     """What a step adds to the weights and biases of layers: by layer, postᵀ pre, and for the bias a pre of 1.
 
     Args:
         posts: (N, n) by layer, first to last.
         pres: (N, n_in), in the same order.
+        hidden: whether the layers before the last learn.
     """
-    weights = {f"{name}.weight": Outer(post, pre) for (name, post), pre in zip(posts.items(), pres, strict=True)}
-    return {**weights, **{f"{name}.bias": post.sum(0) for name, post in posts.items()}}
+    pairs = list(zip(posts.items(), pres, strict=True))[0 if hidden else -1 :]
+    weights = {f"{name}.weight": Outer(post, pre) for (name, post), pre in pairs}
+    return {**weights, **{f"{name}.bias": post.sum(0) for (name, post), _ in pairs}}
