@@ -236,7 +236,7 @@ class BroadcastLearner(Learner):
         for module, mode in modes.items():
             module.training = mode
         roots = self.cut.take()
-        above = [*(root.end for root in roots[1:]), output]
+        above = [*(root.end for root in roots[1:]), output] if roots else []
         for index, (root, end) in enumerate(zip(roots, above, strict=True)):
             root.site.measure(index, root, end, output)
 
