@@ -30,7 +30,7 @@ def test_an_unknown_name_gets_a_suggestion(wrong: str, meant: str):
 
 
 def test_a_name_unlike_any_gets_the_list():
-    with pytest.raises(UnknownName, match="Known: backprop, ") as caught:
+    with pytest.raises(UnknownName, match="Known: adaptive-dfa, ") as caught:
         registry.get("zzzzzz")
     assert "mean" not in str(caught.value)
 

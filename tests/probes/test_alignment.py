@@ -44,9 +44,15 @@ def spiking() -> nn.Module:
     return build("rsnn", shape=(2, 4, 4), classes=3, width=6).double()
 
 
+def layered() -> nn.Module:
+    """For rules that need layers of spiking neurons."""
+    torch.manual_seed(0)
+    return build("lif-mlp", shape=(2, 4, 4), classes=3, width=6, depth=1, cells=4, shown=0.06).double()
+
+
 def net_for(rule: str) -> Callable[[], nn.Module]:
     """The first net that the rule can be bound to."""
-    for make in (net, chain, spiking):
+    for make in (net, chain, spiking, layered):
         with contextlib.suppress(CoverageError):
             bound(rule, make())
             return make
