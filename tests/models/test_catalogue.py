@@ -107,7 +107,7 @@ def test_names_are_the_built_ins():
         ("mlp", GREY, {"width": 2.5}, "width is 2.5"),
         ("mlp", GREY, {"depth": -1}, "depth is -1"),
         ("mlp", GREY, {"depth": True}, "depth is True"),
-        ("mlp", GREY, {"activation": "gelu"}, "activation is 'gelu'.*relu, tanh, sigmoid, soft-lif"),
+        ("mlp", GREY, {"activation": "gelu"}, "activation is 'gelu'.*relu, tanh, sigmoid, lif, soft-lif"),
         ("avg-conv", GREY, {"kernel": 2}, "kernel is 2.*1, 3, 5, 7"),
         ("avg-conv", GREY, {"activation": "gelu"}, "activation is 'gelu'"),
         ("avg-conv", GREY, {"dropout": 1.0}, "dropout is 1.0; it must be a number from 0 to below 1"),

@@ -108,7 +108,7 @@ def test_tables_are_there(browser: webdriver.Chrome, page: Path) -> None:
     _open(browser, page)
     browser.execute_script("document.querySelectorAll('details').forEach(d => d.open = true)")
     tables = browser.find_elements(By.TAG_NAME, "table")
-    assert len(tables) == 6
+    assert len(tables) == 7
     assert all(table.is_displayed() for table in tables)
     for table in tables[:2]:
         rows = table.find_elements(By.CSS_SELECTOR, "tbody tr")
