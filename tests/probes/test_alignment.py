@@ -44,15 +44,15 @@ def spiking() -> nn.Module:
     return build("rsnn", shape=(2, 4, 4), classes=3, width=6).double()
 
 
-def layered() -> nn.Module:
-    """For rules that need layers of spiking neurons."""
+def relayed() -> nn.Module:
+    """For rules that teach spiking layers, one behind the other."""
     torch.manual_seed(0)
-    return build("lif-mlp", shape=(2, 4, 4), classes=3, width=6, depth=1, cells=4, shown=0.06).double()
+    return build("lif-mlp", shape=(2, 4, 4), classes=3, width=6, cells=4, spread=0.3).double()
 
 
 def net_for(rule: str) -> Callable[[], nn.Module]:
     """The first net that the rule can be bound to."""
-    for make in (net, chain, spiking, layered):
+    for make in (net, chain, spiking, relayed):
         with contextlib.suppress(CoverageError):
             bound(rule, make())
             return make
@@ -228,3 +228,12 @@ def test_an_example_without_an_error_is_left_out():
     none = alignment(learner, torch.tensor([dead]).double(), torch.tensor([0]))
     assert mixed["0"]["update_angle"] == pytest.approx(one["0"]["update_angle"])
     assert "update_angle" not in none["0"]
+
+
+def test_errors_that_come_too_late_in_a_net_in_time_are_left_out():
+    """The last steps of the lower layers reach no output, so no error comes back to them."""
+    learner, _ = bound("backprop", relayed())
+    found = alignment(learner, *batch(4))
+    assert list(found) == ["linear1", "linear2", "readout"]
+    for row in found.values():
+        assert row["update_angle"] < 1e-4

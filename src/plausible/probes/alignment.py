@@ -67,10 +67,18 @@ def alignment(learner: Learner, x: Inputs, y: Teacher) -> dict[str, dict[str, fl
 
 @dataclass
 class _Record:
-    """What one layer met: its inputs, and the errors that arrived at its responses, call by call."""
+    """What one layer met: its inputs, call by call, and the errors that arrived at its responses, by call.
+
+    In a net in time none arrives at the last calls, whose response comes too late for the output.
+    """
 
     inputs: list[Tensor] = field(default_factory=list)
-    errors: list[Tensor] = field(default_factory=list)
+    errors: dict[int, Tensor] = field(default_factory=dict)
+
+    @property
+    def heard(self) -> list[Tensor]:
+        """The errors in the order of the calls."""
+        return [self.errors[call] for call in sorted(self.errors)]
 
 
 @contextmanager
@@ -80,9 +88,9 @@ def _recorded(model: nn.Module) -> Iterator[dict[str, _Record]]:
     def watch(record: _Record) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
         def hook(layer: nn.Module, inputs: tuple[Tensor, ...], response: Tensor) -> None:
             if response.requires_grad:
+                call = len(record.inputs)
                 record.inputs.append(inputs[0].detach())
-                # Errors arrive in the reverse order of the calls.
-                response.register_hook(lambda error: record.errors.insert(0, error.detach()))
+                response.register_hook(lambda error: record.errors.update({call: error.detach()}))
 
         return hook
 
@@ -99,17 +107,19 @@ def _recorded(model: nn.Module) -> Iterator[dict[str, _Record]]:
 
 
 def _update_angles(layer: nn.Module, rule: _Record, gradient: _Record) -> Tensor:
-    if isinstance(layer, nn.Linear) and len(rule.errors) == 1 and rule.errors[0].dim() == 2:
+    mine, theirs = rule.heard, gradient.heard
+    if isinstance(layer, nn.Linear) and len(mine) == 1 and mine[0].dim() == 2:
         # One outer product per example, δ h^T, with the same h on both sides: the angle is that of the δ.
-        return angles(rule.errors[0], gradient.errors[0])
+        return angles(mine[0], theirs[0])
     weight = layer.get_parameter("weight")
+    inputs = [gradient.inputs[call] for call in sorted(gradient.errors)]
     found = []
-    for n in range(len(rule.errors[0])):
+    for n in range(len(mine[0])):
         with torch.enable_grad():
-            responses = [layer(x[n : n + 1]) for x in gradient.inputs]
+            responses = [layer(x[n : n + 1]) for x in inputs]
         both = [
-            torch.autograd.grad(responses, weight, [e[n : n + 1] for e in record.errors], retain_graph=True)[0]
-            for record in (rule, gradient)
+            torch.autograd.grad(responses, weight, [e[n : n + 1] for e in errors], retain_graph=True)[0]
+            for errors in (mine, theirs)
         ]
         found.append(angle(*both))
     return torch.stack(found)
