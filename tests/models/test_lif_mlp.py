@@ -53,7 +53,9 @@ def test_every_population_fires_as_in_nengo_errors_included():
         nengo.Connection(before.neurons, output, transform=array(model.readout.weight), synapse=alpha)
         populations.append(output)
         sender, D = output, array(model.decoders)
-        for gain, bias, decoders in zip(chain.gain, chain.bias, chain.D, strict=True):
+        for gain, bias, decoders in zip(
+            *(t.view(len(chain.D), -1) for t in (chain.gain, chain.bias)), chain.D, strict=True
+        ):
             signs = np.diag(array(chain.sign)) @ np.tile(np.eye(CLASSES), (len(gain) // CLASSES, 1))
             error = nengo.Ensemble(len(gain), CLASSES, encoders=signs, gain=array(gain), bias=array(bias))
             nengo.Connection(sender.neurons, error, transform=D, synapse=alpha)

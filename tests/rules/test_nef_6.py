@@ -86,6 +86,15 @@ def test_labels_are_refused_and_the_way_out_named():
         learner.learn(x, lambda action: torch.ones(2 * len(action)))
 
 
+def test_a_call_that_is_over_before_the_world_asks_is_refused_and_the_model_left_free():
+    model = net(1, bias=True, shown=DT)
+    with pytest.raises(ConfigurationError, match=r"a call has 1 step\. Show a stimulus for longer"):
+        bound(model)
+    bound(net(1, bias=True))
+    model.hold = 50
+    bound(model)
+
+
 @pytest.mark.parametrize("options", [{"scale": 0.0}, {"cells": 3}, {"explore": 1.5}, {"trace": 20.0}, {"radius": 0.0}])
 def test_what_cannot_be_is_refused(options):
     with pytest.raises(ConfigurationError, match="nef-6"):

@@ -63,6 +63,31 @@ def test_feedback_norms_are_as_asked_and_do_not_depend_on_weights():
     assert not torch.equal(B, one.state_dict()["feedback.B_linear2"])
 
 
+@pytest.mark.parametrize("hidden", [True, False])
+def test_the_frozen_control_teaches_the_readout_alone_and_alike(hidden):
+    learner, whole, (x, y) = bound(net(), hidden=hidden), bound(net()), examples()
+    learner.learn(x, y)
+    whole.learn(x, y)
+    assert {name for name, p in learner.model.named_parameters() if p.grad is not None} == (
+        {"linear1.weight", "linear2.weight", "readout.weight"} if hidden else {"readout.weight"}
+    )
+    assert torch.equal(learner.model.readout.weight.grad, whole.model.readout.weight.grad)
+
+
+def test_feedback_that_is_redrawn_is_another_at_each_call_and_fixed_feedback_is_not():
+    for redraw in (False, True):
+        learner, (x, y) = bound(net(1), redraw=redraw), examples(1)
+        posts = []
+        for _ in range(2):
+            learner.zero_grad()
+            learner.reset()
+            learner.learn(x, y)
+            posts.append(learner.model.linear1.weight.grad)
+        assert torch.equal(*posts) != redraw
+        readouts = learner.model.readout.weight.grad
+        assert readouts.any()
+
+
 def test_a_call_for_each_step_teaches_what_one_call_teaches():
     (x, y), whole, steps = examples(), bound(net()), bound(net(shown=DT))
     whole.learn(x, y)

@@ -21,7 +21,9 @@ from plausible.functional.lif import Cell, Membrane
 from plausible.functional.random import generator
 from plausible.functional.steady import Steady
 from plausible.functional.synapses import Alpha, AlphaState
+from plausible.functional.units import seconds
 from plausible.models.checks import one_of, whole
+from plausible.models.stepped import SteppedNet
 
 
 class Cells(NamedTuple):
@@ -90,22 +92,23 @@ class Sensors(nn.Module):
         return steady.step(self.cell, state, current, self.dt)
 
 
-class SpikingPerceptron(nn.Module):
+class SpikingPerceptron(SteppedNet):
     """Sensors → hidden layers of LIF neurons → an output population. :func:`lif_mlp` builds it.
 
     Attributes:
-        time_axis: 1; an image is a sequence of one entry, shown for ``hold`` steps.
         hold: for how many steps an image is shown in a call.
         linear1, linear2, …, readout: what is learned.
     """
 
-    time_axis, stepwise = 1, False
+    decoders: Tensor
+    voltages: Tensor
 
     def __init__(
         self, widths: list[int], classes: int, sensors: Sensors, output: Ensemble, decoders: Tensor, *,
         cell: Cell, dt: float, synapse: float, hold: int, settle: float, bias: bool, seed: int,
     ) -> None:  # fmt: skip
-        super().__init__()
+        super().__init__(stepwise=False)
+        self.time_axis = 1  # an image is a sequence of one entry
         self.dt, self.hold, self.settle, self.synapse = dt, hold, settle, Alpha(synapse)
         self.sensors = sensors
         for i, (n_in, n) in enumerate(zip([len(sensors.gain), *widths], widths, strict=False), start=1):
@@ -116,9 +119,6 @@ class SpikingPerceptron(nn.Module):
         voltages = torch.rand(max(*widths, output.n), generator=generator(seed, "voltages"))
         self.register_buffer("voltages", voltages, persistent=False)
         self.depth = len(widths)
-
-    decoders: Tensor
-    voltages: Tensor
 
     @property
     def hidden(self) -> dict[str, nn.Linear]:
@@ -167,17 +167,6 @@ class SpikingPerceptron(nn.Module):
         """The output of a call (N, classes): the mean readout after the net has settled."""
         kept = list(readouts)
         return torch.stack(kept[int(self.settle * len(kept)) :]).mean(0)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """The output for ``x``, from rest: see :meth:`summary`."""
-
-        def readouts() -> Iterator[Tensor]:
-            state = self.rest(x)
-            for x_t in self.frames(x):
-                state, y = self.step(state, x_t)
-                yield y
-
-        return self.summary(readouts())
 
 
 def lif_mlp(
@@ -230,7 +219,7 @@ def lif_mlp(
             cells * classes, classes, cell=cell, dt=dt, max_rates=(100.0, 120.0),
             encoders=nef.on_off(cells * classes, classes), seed=seed,
         )  # fmt: skip
-        hold = round(lif.seconds("shown", shown, most=10.0) / dt)
+        hold = round(seconds("shown", shown, most=10.0) / dt)
         read = output.paired() if decoders == "paired" else output.decoders()
         net = SpikingPerceptron(
             [width] * depth, classes, senses, output, read,

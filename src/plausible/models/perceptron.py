@@ -12,19 +12,19 @@ from plausible.core.names import check_options
 from plausible.functional.lif import Cell
 from plausible.functional.lif_rate import LIFRate
 from plausible.models.checks import one_of, whole
-from plausible.models.soft_lif import SoftLIF
+from plausible.models.soft_lif import CELL, SoftLIF
 
 
 def lif(
     *,
     tau_rc: float = 0.02,
     tau_ref: float = 0.002,
-    amplitude: float = 1 / 63,
+    amplitude: float = CELL.amplitude,
     derivative: str = "step",
     height: float = 1.0,
     bias: float = 1.0,
 ) -> LIFRate:
-    """Rates of LIF cells; with these constants about 1 at twice the threshold. See :class:`LIFRate`."""
+    """Rates of LIF cells; with these constants 1 at twice the threshold. See :class:`LIFRate`."""
     return LIFRate(Cell(tau_rc=tau_rc, tau_ref=tau_ref, amplitude=amplitude), derivative, height, bias)
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from plausible.functional.lif import Membrane, Population
 from plausible.functional.synapses import Alpha, LowPass
 from plausible.models.soft_lif import SoftLIF
+from plausible.models.stepped import SteppedNet
 
 Synapse = Alpha | LowPass
 
@@ -30,7 +31,7 @@ class Cells(NamedTuple):
     filtered: Tensor
 
 
-class SpikingNet(nn.Module):
+class SpikingNet(SteppedNet):
     """Spiking neurons that look at a still image: what :func:`plausible.models.to_spikes` gives.
 
     A spike reaches the next population one step later, as in nengo, so a wave takes a step for each layer.
@@ -39,14 +40,9 @@ class SpikingNet(nn.Module):
         names: of the populations, in the model that was converted.
         blocks: what stands before each population, and after the last.
         units: the soft LIF units of the populations, which have their currents and rates.
-        time_axis: None, for the image stands still.
-        stepwise: False: one output for the whole presentation.
         duration: of the presentation, in seconds.
         window: over which the readout is averaged, from and to, in seconds after the beginning.
     """
-
-    time_axis: int | None = None
-    stepwise: bool = False
 
     def __init__(
         self,
@@ -57,7 +53,8 @@ class SpikingNet(nn.Module):
         duration: float,
         window: tuple[float, float],
     ) -> None:
-        super().__init__()
+        super().__init__(stepwise=False)
+        self.time_axis: int | None = None  # the image stands still
         self.names, self.synapse, self.dt, self.duration, self.window = tuple(units), synapse, dt, duration, window
         self.blocks = nn.ModuleList(blocks)
         self.units = tuple(units.values())
@@ -96,17 +93,6 @@ class SpikingNet(nn.Module):
         first, last = (round(t / self.dt) for t in self.window)
         within = [y for k, y in enumerate(readouts) if first <= k < last]
         return torch.stack(within).mean(0)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """The output (N, classes) for images (N, …), from rest."""
-        return self.summary(self.readouts(x))
-
-    def readouts(self, x: Tensor) -> Iterator[Tensor]:
-        """The readout (N, classes) of every step, from rest."""
-        state = self.rest(x)
-        for x_t in self.frames(x):
-            state, y = self.step(state, x_t)
-            yield y
 
     def at_rates(self, x: Tensor) -> Tensor:
         """The output (N, classes) with all neurons at the constant rates of their currents, without a soft corner.

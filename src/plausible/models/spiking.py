@@ -38,8 +38,8 @@ class RecurrentSpikingNet(SteppedNet):
     def __init__(
         self, n_in: int, classes: int, neurons: Neurons, leak: Leak, *, time_axis: int, stepwise: bool, hold: int
     ) -> None:
-        super().__init__(time_axis=time_axis, stepwise=stepwise)
-        self.hold = hold
+        super().__init__(stepwise=stepwise)
+        self.time_axis, self.hold = time_axis, hold
         self.input = nn.Linear(n_in, neurons.n)
         self.recurrent = nn.Linear(neurons.n, neurons.n, bias=False)
         self.neurons = neurons

@@ -12,17 +12,16 @@ class SteppedNet(nn.Module, abc.ABC):
     """A net in time, which says what one step does.
 
     Attributes:
-        time_axis: the dimension of the inputs along which time runs.
         stepwise: whether the output has an entry for each step.
     """
 
-    def __init__(self, *, time_axis: int, stepwise: bool) -> None:
+    def __init__(self, *, stepwise: bool) -> None:
         super().__init__()
-        self.time_axis, self.stepwise = time_axis, stepwise
+        self.stepwise = stepwise
 
     @abc.abstractmethod
     def rest(self, x: Tensor) -> Any:
-        """The state of a net that has never been driven, for inputs like ``x``; all of it is zero."""
+        """The state of a net that has never been driven, for inputs like ``x``."""
 
     @abc.abstractmethod
     def frames(self, x: Tensor) -> Iterator[Tensor]:
@@ -43,9 +42,10 @@ class SteppedNet(nn.Module, abc.ABC):
 
     def forward(self, x: Tensor) -> Tensor:
         """The output for ``x``, from rest: see :meth:`summary`."""
-        return self.summary(self._readouts(x))
+        return self.summary(self.readouts(x))
 
-    def _readouts(self, x: Tensor) -> Iterator[Tensor]:
+    def readouts(self, x: Tensor) -> Iterator[Tensor]:
+        """The readout of every step, from rest."""
         state = self.rest(x)
         for x_t in self.frames(x):
             state, y = self.step(state, x_t)

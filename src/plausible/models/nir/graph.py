@@ -33,7 +33,8 @@ class Graph(SteppedNet):
         outlet: str = "output",
         stepwise: bool = True,
     ) -> None:
-        super().__init__(time_axis=1, stepwise=stepwise)
+        super().__init__(stepwise=stepwise)
+        self.time_axis = 1
         self.inlet, self.outlet = inlet, outlet
         self.sources = {name: [a for a, b in edges if b == name] for name in (*nodes, outlet)}
         self.order = _towards(outlet, self.sources)[:-1]  # without the output itself

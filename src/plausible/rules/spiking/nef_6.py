@@ -3,8 +3,8 @@
 Equation:
     a = argmax_k ⟨y_k⟩, or another at times, once in a call;  r = 1 or 0 is what the world answers to a
     e_k = m_k (y_k − r),    m = 1 for the action taken while its outcome lasts, else 0
-    ΔW^l_ij = −η dt (B^lᵀ ê^l)_i ψ_i ⟨s_j⟩,   ψ_i = 1 if cell i itself has fired lately, else 0
-    ΔV_kj = −η dt ê_k ⟨s_j⟩;    a bias is a weight from an input that is always 1
+    ΔW^l_ij = −η dt (B^lᵀ ê^l)_i ψ_i x_j,    ψ_i = 1 if cell i itself has fired lately, else 0
+    ΔV_kj = −η dt ê_k x_j,    x_j = ⟨s_j⟩ − ⟨⟨s_j⟩⟩, less what is usual;    a bias: the same with x = 1
 
 What travels:
     Forward, spikes. From outside, a reward (1 number) and no label. Back, the spikes of on and off cells that stand for
@@ -34,13 +34,13 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from plausible.core.errors import ConfigurationError
 from plausible.core.families.online import OnlineLearner, OnlineRule, Outer, State, Teaching
 from plausible.core.registry import register
 from plausible.core.rule import Claims, Inputs, Loss, Teacher, held, require, tunable
 from plausible.core.world import Quiz
 from plausible.functional.random import generator
-from plausible.functional.synapses import LowPass
-from plausible.rules.spiking.relay import Links, RelayLearner, products
+from plausible.rules.spiking.relay import Links, RelayLearner, entering, products, silent, traced
 
 
 class Memory(NamedTuple):
@@ -134,47 +134,42 @@ class NEFSix(OnlineRule):
 
         Raises:
             CoverageError: the model is something else.
+            ConfigurationError: a call is over before the world could ask.
         """
-        return RelayLearner(
+        learner = RelayLearner(
             model, self, loss, cells=self.cells, paired=True, scale=self.scale, radius=self.radius,
             intercept=self.intercept,
         )  # fmt: skip
+        hold = learner.spiking.hold
+        if int(self.act * hold) == 0:
+            learner.release()
+            raise ConfigurationError(
+                f"{self.name}: the world asks once in a call, after {self.act:g} of it, and a call has {hold} "
+                f"step{'s' * (hold > 1)}. Show a stimulus for longer (shown=0.08)."
+            )
+        return learner
 
     def rest(self, learner: OnlineLearner, x: Tensor) -> Memory:
         """No spike has come by yet, and nothing was done."""
         assert isinstance(learner, RelayLearner)
-        net, N = learner.spiking, len(x)
-        like = net.readout.weight
-        layers = [*net.hidden.values(), net.readout]
-        none = like.new_zeros(N, net.readout.out_features)
-        return Memory(
-            learner.feedback.rest(none),
-            none,
-            none,
-            pre := tuple(like.new_zeros(N, layer.in_features) for layer in layers),
-            pre,
-            tuple(like.new_zeros(N, layer.out_features) for layer in layers[:-1]),
-        )
+        pre, own, readout = silent(learner.spiking, len(x))
+        return Memory(learner.feedback.rest(readout), readout, readout, pre, pre, own)
 
     def step(
         self, learner: OnlineLearner, state: tuple[State, Memory], x_t: Tensor, teaching: Teaching
     ) -> tuple[tuple[State, Memory], Tensor, Mapping[str, Tensor | Outer]]:
         """See :meth:`OnlineRule.step`."""
         assert isinstance(learner, RelayLearner)
-        net, low, (before, memory) = learner.spiking, LowPass(self.trace), state
+        net, (before, memory) = learner.spiking, state
         after, y = net.step(before, x_t)
-        motor, _ = LowPass(self.motor).step(memory.motor, y, net.dt)
+        (motor,) = traced([memory.motor], [y], self.motor, net.dt)
         acted = self._act(learner, motor, memory.acted, teaching)
         links = learner.feedback.step(learner, memory.links, acted * (y - teaching.rewarded(y).unsqueeze(1)))
         errors = learner.feedback.errors(links, redrawn=learner.context.iteration if self.redraw else None)
 
-        sent = before.seen, *(cells.spikes for cells in before.hidden)
-        pre = tuple(low.step(trace, s, net.dt)[0] for trace, s in zip(memory.pre, sent, strict=True))
-        slow = LowPass(self.usual)
-        usual = tuple(slow.step(mean, trace, net.dt)[0] for mean, trace in zip(memory.usual, pre, strict=True))
-        own = tuple(
-            low.step(trace, cells.spikes, net.dt)[0] for trace, cells in zip(memory.own, after.hidden, strict=True)
-        )
+        pre = traced(memory.pre, entering(before), self.trace, net.dt)
+        usual = traced(memory.usual, pre, self.usual, net.dt)
+        own = traced(memory.own, (cells.spikes for cells in after.hidden), self.trace, net.dt)
         share, lately = net.dt / len(y), net.neurons.cell.amplitude / self.trace * exp(-1)
         posts = {name: errors[name] * (trace > lately) * share for name, trace in zip(net.hidden, own, strict=True)}
         posts["readout"] = errors["readout"] * share

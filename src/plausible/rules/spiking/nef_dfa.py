@@ -35,8 +35,8 @@ from plausible.core.families.online import OnlineLearner, OnlineRule, Outer, Sta
 from plausible.core.registry import register
 from plausible.core.rule import Claims, Inputs, Loss, held, require, tunable
 from plausible.functional import lif
-from plausible.functional.synapses import AlphaState, LowPass
-from plausible.rules.spiking.relay import Links, RelayLearner, products
+from plausible.functional.synapses import AlphaState
+from plausible.rules.spiking.relay import Links, RelayLearner, entering, products, silent, traced
 
 
 class Memory(NamedTuple):
@@ -91,7 +91,6 @@ class NEFDirectFeedbackAlignment(OnlineRule):
     height: float = 0.33
     cells: int = 20
     trace: float = 5e-3
-
     hidden: bool = True
     redraw: bool = False
 
@@ -115,34 +114,22 @@ class NEFDirectFeedbackAlignment(OnlineRule):
     def rest(self, learner: OnlineLearner, x: Tensor) -> Memory:
         """No spike has come by yet."""
         assert isinstance(learner, RelayLearner)
-        net, N = learner.spiking, len(x)
-        like = net.readout.weight
-        layers = [*net.hidden.values(), net.readout]
-        none = like.new_zeros(N, net.readout.out_features)
-        return Memory(
-            learner.feedback.rest(none),
-            net.synapse.rest(none),
-            tuple(like.new_zeros(N, layer.in_features) for layer in layers),
-            tuple(like.new_zeros(N, layer.out_features) for layer in layers[:-1]),
-        )
+        pre, current, readout = silent(learner.spiking, len(x))
+        return Memory(learner.feedback.rest(readout), learner.spiking.synapse.rest(readout), pre, current)
 
     def step(
         self, learner: OnlineLearner, state: tuple[State, Memory], x_t: Tensor, teaching: Teaching
     ) -> tuple[tuple[State, Memory], Tensor, Mapping[str, Tensor | Outer]]:
         """See :meth:`OnlineRule.step`."""
         assert isinstance(learner, RelayLearner)
-        net, low, (before, memory) = learner.spiking, LowPass(self.trace), state
+        net, (before, memory) = learner.spiking, state
         after, y = net.step(before, x_t)
         told, target = net.synapse.step(memory.target, teaching.target(y), net.dt)
         links = learner.feedback.step(learner, memory.links, y - told)
         errors = learner.feedback.errors(links, redrawn=learner.context.iteration if self.redraw else None)
 
-        sent = before.seen, *(cells.spikes for cells in before.hidden)
-        pre = tuple(low.step(trace, s, net.dt)[0] for trace, s in zip(memory.pre, sent, strict=True))
-        current = tuple(
-            low.step(trace, cells.synapse.y + 1, net.dt)[0]
-            for trace, cells in zip(memory.current, after.hidden, strict=True)
-        )
+        pre = traced(memory.pre, entering(before), self.trace, net.dt)
+        current = traced(memory.current, (cells.synapse.y + 1 for cells in after.hidden), self.trace, net.dt)
         share = net.dt / len(y)
         posts = {
             name: errors[name] * lif.step_slope(net.neurons.cell, J, self.height) * share

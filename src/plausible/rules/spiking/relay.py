@@ -7,7 +7,7 @@ last layer first: so layer 1 hears of an error some synapses later than layer 2.
 cells that hear them weigh them by fixed decoders D and a fixed random B.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
 
 import torch
@@ -22,7 +22,7 @@ from plausible.functional.ensemble import Ensemble
 from plausible.functional.lif import Membrane, Population
 from plausible.functional.nef import on_off
 from plausible.functional.random import generator
-from plausible.functional.synapses import Alpha, AlphaState
+from plausible.functional.synapses import Alpha, AlphaState, LowPass
 
 
 @runtime_checkable
@@ -98,8 +98,8 @@ class Chain(nn.Module):
         ]  # fmt: skip
         # Along axes, a cell's encoder comes down to a dimension and a sign.
         self.register_buffer("sign", axes.sum(1).float())
-        self.register_buffer("gain", torch.stack([each.gain / radius for each in populations]))
-        self.register_buffer("bias", torch.stack([each.bias for each in populations]))
+        self.register_buffer("gain", torch.cat([each.gain / radius for each in populations]))
+        self.register_buffer("bias", torch.cat([each.bias for each in populations]))
         self.register_buffer("D", torch.stack([p.paired() if paired else p.decoders() for p in populations]))
         self.seed, self.scale = seed, scale
         for name, layer in net.hidden.items():
@@ -117,14 +117,15 @@ class Chain(nn.Module):
 
     def rest(self, like: Tensor) -> Links:
         """The state when nothing has come through, for streams like ``like`` (N, d)."""
-        N, (K, n) = len(like), self.gain.shape
-        return Links(self.cell.rest(N, K, n, like=like), self.synapse.rest(like.new_zeros(N, K, self.d)))
+        N, K = len(like), len(self.taught)
+        return Links(self.cell.rest(N, K, len(self.sign), like=like), self.synapse.rest(like.new_zeros(N, K, self.d)))
 
     def step(self, learner: OnlineLearner, state: Links, error: Tensor) -> Links:
         """The next state when the error (N, d) enters the first population; to the next it takes a step more."""
         entering = torch.cat([error.unsqueeze(1), state.error.y[:, :-1]], 1)
-        current = entering.repeat(1, 1, self.gain.shape[1] // self.d).mul_(self.sign)
-        spikes, membrane = lif.step(self.cell, state.membrane, torch.addcmul(self.bias, current, self.gain), self.dt)
+        gain, bias = (tuning.view(len(self.taught), -1) for tuning in (self.gain, self.bias))
+        current = entering.repeat(1, 1, len(self.sign) // self.d).mul_(self.sign)
+        spikes, membrane = lif.step(self.cell, state.membrane, torch.addcmul(bias, current, gain), self.dt)
         sources = ["error", *(f"error of {name}" for name in self.taught)]
         heard = [
             learner.wire(f"{name}.error", each, source, name)
@@ -167,8 +168,8 @@ class RelayLearner(OnlineLearner):
         if 1 < model.hold < loop / model.dt:
             raise ConfigurationError(
                 f"{rule.name}: a stimulus is shown for {model.hold * model.dt:g} s, and its error is back at the first "
-                f"layer after {loop:g} s, when another is shown. Show each for longer (shown={4 * loop:g}), or call "
-                "learn for each step (shown=dt), as often as you like."
+                f"layer after {loop:g} s, when another is shown. Show each for longer (shown={4 * loop:g}), or let "
+                "a call be a step (shown=dt), and call learn for each of as many as you like."
             )
         super().__init__(model, rule, loss)
         self.feedback = Chain(
@@ -186,6 +187,25 @@ class RelayLearner(OnlineLearner):
         """See :meth:`Learner.report`."""
         note = "Errors go down in spikes, population by population, and reach synapses only."
         return {**super().report(), "covered": [*self.spiking.hidden, "readout"], "note": note}
+
+
+def silent(net: SpikingChain, N: int) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...], Tensor]:
+    """Traces of N streams in which no spike has come by: of what enters each layer, the readout last, (N, n_in); of the
+    cells of each hidden layer, (N, n); and of the readout, (N, d)."""
+    like, layers = net.readout.weight, [*net.hidden.values(), net.readout]
+    entering = tuple(like.new_zeros(N, layer.in_features) for layer in layers)
+    *hidden, readout = (like.new_zeros(N, layer.out_features) for layer in layers)
+    return entering, tuple(hidden), readout
+
+
+def traced(traces: Iterable[Tensor], values: Iterable[Tensor], tau: float, dt: float) -> tuple[Tensor, ...]:
+    """A step of dt seconds of low-pass filters with the time constant tau, in seconds."""
+    return tuple(LowPass(tau).step(trace, value, dt)[0] for trace, value in zip(traces, values, strict=True))
+
+
+def entering(state: Any) -> list[Tensor]:
+    """The spikes that each layer of a net in this state hears in the next step, the readout last."""
+    return [state.seen, *(cells.spikes for cells in state.hidden)]
 
 
 def products(posts: Mapping[str, Tensor], pres: Sequence[Tensor], *, hidden: bool) -> dict[str, Tensor | Outer]:
