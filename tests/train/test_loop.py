@@ -1,6 +1,7 @@
 """The loop against a loop written by hand; probes; what happens when training or the disk fails."""
 
 import json
+import signal
 from pathlib import Path
 
 import pytest
@@ -8,11 +9,12 @@ import torch
 import torch.nn.functional as F
 
 from plausible import data, models
-from plausible.core.errors import CheckpointError, ConfigurationError, Diverged
+from plausible.core.errors import CheckpointError, ConfigurationError, CoverageError, Diverged
 from plausible.data import Loader
 from plausible.train import Home, Progress, Result, Row, Run, StorageError, load_learner, train
 from plausible.train import loop as loop_module
 from plausible.train import start as start_module
+from plausible.train.interruption import Interrupted
 from plausible.train.session import assemble
 
 QUICK = Run(epochs=2, model_options={"width": 16}, lr=0.01)
@@ -306,3 +308,45 @@ def test_bfloat16_trains_under_autocast(tmp_path):
     assert all(value.dtype == torch.float32 for value in weights(tmp_path).values())
     single = train(Run(epochs=5, rule="fa"), tmp_path / "single")
     assert single.test_loss != result.test_loss  # it did compute something else
+
+
+SPIKING = Run(
+    rule="nef-dfa", model="lif-mlp", model_options={"width": 8, "depth": 1, "cells": 2}, epochs=1, batch_size=128,
+    probe_size=0,
+)  # fmt: skip
+
+
+def test_streams_go_on_where_a_stopped_run_left_them(tmp_path, monkeypatch):
+    """What is stopped in the middle of an epoch ends with the weights, and the look inside, of what was not."""
+    train(SPIKING, tmp_path / "whole")
+
+    def stop(event):
+        if isinstance(event, Progress) and event.step == 3:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(loop_module, "PROGRESS_SECONDS", 0.0)
+    with pytest.raises(Interrupted):
+        train(SPIKING, tmp_path / "parts", on_event=stop, checkpoint_seconds=0)
+    kept = torch.load(tmp_path / "parts" / "checkpoint.pt", weights_only=True)["state"]
+    assert kept["step"] == 3 and len(kept["learner"]["_extra_state"]["state"])
+    assert not Home(tmp_path / "parts").activity.exists()
+    train(SPIKING, tmp_path / "parts")
+    whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+    for name in ("metrics.jsonl", "activity.json"):
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "parts" / name).read_bytes()
+
+
+def test_only_a_net_that_spikes_is_looked_into_and_forgetting_forgets_it(tmp_path):
+    train(QUICK.replace(epochs=1), tmp_path / "plain")
+    assert not Home(tmp_path / "plain").activity.exists()
+    home = Home(tmp_path)
+    for path in (home.checkpoint, home.result, home.activity):
+        path.write_text("")
+    home.forget()
+    assert list(tmp_path.glob("*.*")) == []
+
+
+def test_a_rule_says_which_model_it_is_made_for(tmp_path):
+    with pytest.raises(CoverageError, match=r"made for 'lif-mlp': --model lif-mlp\."):
+        train(Run(rule="nef-dfa"), tmp_path)

@@ -127,7 +127,7 @@ class Neurons(nn.Module):
         refractory: float = 0.0,
     ) -> None:
         super().__init__()
-        self.n, self.threshold, self.rise = n, threshold, beta
+        self.n, self.dt, self.threshold, self.rise = n, dt, threshold, beta
         self.alpha, self.rho = decay(dt, tau), decay(dt, tau_a)
         self.silence = round(refractory / dt)
         self.adapts = bool(adaptive) and beta != 0

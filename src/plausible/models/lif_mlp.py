@@ -163,6 +163,18 @@ class SpikingPerceptron(SteppedNet):
         y, filtered = self.synapse.step(state.y, state.output.spikes @ self.decoders.t(), self.dt)
         return State(sensors, seen, tuple(hidden), Cells(synapse, membrane, spikes), filtered), y
 
+    def populations(self, state: State) -> dict[str, tuple[Tensor, Tensor | None]]:
+        """Spikes (N, n) of the last step by population, sensors first, and voltages (N, n); the sensors' are not kept.
+
+        A hidden population has the name of the layer that drives it.
+        """
+        hidden = zip(self.hidden, state.hidden, strict=True)
+        return {
+            "sensors": (state.seen, None),
+            **{name: (cells.spikes, cells.membrane.v) for name, cells in hidden},
+            "output": (state.output.spikes, state.output.membrane.v),
+        }
+
     def summary(self, readouts: Iterable[Tensor]) -> Tensor:
         """The output of a call (N, classes): the mean readout after the net has settled."""
         kept = list(readouts)

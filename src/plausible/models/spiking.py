@@ -33,13 +33,14 @@ class RecurrentSpikingNet(SteppedNet):
         time_axis: the dimension of the inputs along which time runs: 2 of images, 1 of sequences (N, T, n_in).
         stepwise: whether the output has an entry for each step.
         hold: for how many steps each row or entry lasts.
+        dt: length of a step, in seconds.
     """
 
     def __init__(
         self, n_in: int, classes: int, neurons: Neurons, leak: Leak, *, time_axis: int, stepwise: bool, hold: int
     ) -> None:
         super().__init__(stepwise=stepwise)
-        self.time_axis, self.hold = time_axis, hold
+        self.time_axis, self.hold, self.dt = time_axis, hold, neurons.dt
         self.input = nn.Linear(n_in, neurons.n)
         self.recurrent = nn.Linear(neurons.n, neurons.n, bias=False)
         self.neurons = neurons
@@ -69,6 +70,10 @@ class RecurrentSpikingNet(SteppedNet):
         neurons = self.neurons(state.neurons, self.input(x_t) + self.recurrent(state.neurons.z))
         y = self.leak(state.y, self.readout(neurons.z))
         return State(neurons, y), y
+
+    def populations(self, state: State) -> dict[str, tuple[Tensor, Tensor]]:
+        """Spikes and voltages (N, n) of the last step; voltages in units of the threshold."""
+        return {"neurons": (state.neurons.z, state.neurons.v / self.neurons.threshold)}
 
 
 def rsnn(

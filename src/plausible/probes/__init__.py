@@ -1,6 +1,7 @@
 """Probes observe a learner without changing it."""
 
+from plausible.probes.activity import Activity, activity
 from plausible.probes.alignment import alignment
 from plausible.probes.operations import Operations, operations
 
-__all__ = ["Operations", "alignment", "operations"]
+__all__ = ["Activity", "Operations", "activity", "alignment", "operations"]

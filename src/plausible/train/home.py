@@ -41,6 +41,11 @@ class Home:
         return self.directory / "checkpoint.pt"
 
     @property
+    def activity(self) -> Path:
+        """A short look inside, if the net is a spiking one: see :class:`plausible.probes.Activity`."""
+        return self.directory / "activity.json"
+
+    @property
     def result(self) -> Path:
         """What came out, once the run has ended."""
         return self.directory / "result.json"
@@ -87,8 +92,8 @@ class Home:
             raise CheckpointError(f"{self.result}: {error} {way_out}") from error
 
     def forget(self) -> None:
-        """Remove the checkpoint and the result, so that the run starts afresh."""
-        for path in (self.checkpoint, self.result):
+        """Remove the checkpoint, the result and the look inside, so that the run starts afresh."""
+        for path in (self.checkpoint, self.result, self.activity):
             with explained("removed", path):
                 path.unlink(missing_ok=True)
 

@@ -10,13 +10,16 @@ from torch import Tensor
 
 from plausible import data, models
 from plausible.core import Learner, bind, registry
-from plausible.core.errors import CheckpointError, ConfigurationError
+from plausible.core.errors import CheckpointError, ConfigurationError, CoverageError
 from plausible.data import Loader
+from plausible.probes import Activity, activity
 from plausible.train import checkpoint, runtime
 from plausible.train.home import Home
 from plausible.train.run import Run, optimizers
 
 EVALUATION_BATCH = 512
+LOOKED_AT = 6
+"""Test images that a look inside a spiking net takes; the first is not in the record."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,12 @@ class Session:
         self.learner.train()
         loss, accuracy = (totals / count).tolist()
         return loss, accuracy
+
+    def look(self) -> Activity | None:
+        """What the cells do while the net learns from some test images, if it is a spiking net; changes nothing."""
+        x, y = next(self.test.epoch())
+        with runtime.autocast(self.run, self.device):
+            return activity(self.learner, x[:LOOKED_AT], y[:LOOKED_AT])
 
     def restore(self, state: dict[str, dict]) -> None:
         """Put back the learner's and the optimiser's state.
@@ -135,7 +144,11 @@ def assemble(
         for name, own in each.items()
     ]
     example, _ = next(train.epoch())
-    learner = bind(model, rule, F.cross_entropy, example=example, optimizer=optimizer, constraints=constraints)
+    try:
+        learner = bind(model, rule, F.cross_entropy, example=example, optimizer=optimizer, constraints=constraints)
+    except CoverageError as error:
+        way_out = "" if rule.model == run.model else f" {rule.name} is made for {rule.model!r}: --model {rule.model}."
+        raise CoverageError(f"{error}{way_out}") from error
     learner.train()
     # Anew, so that what is random in training is the same for every rule, whatever binding it drew.
     torch.manual_seed((run.seed + 0x9E3779B9) % 2**32)

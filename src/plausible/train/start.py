@@ -78,6 +78,8 @@ def train(
             result = loop.result("diverged", reason=str(error))
         else:
             result = loop.result("finished", test_loss=test_loss, test_accuracy=test_accuracy)
+            if (seen := session.look()) is not None:
+                write_atomically(home.activity, seen.to_json().encode())
         metrics.sync()
         write_atomically(home.result, result.to_json().encode())
     return _ended(result)
