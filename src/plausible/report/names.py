@@ -51,6 +51,12 @@ def model(name: str) -> str:
     return _MODELS.get(name, name)
 
 
+def population(name: str) -> str:
+    """The name of some cells: a layer's, or that of a wire like ``readout.error``, whose cells stand for the error."""
+    layer, dot, what = name.partition(".")
+    return f"{what} at {layer}" if dot else layer
+
+
 def count(n: int, noun: str) -> str:
     """``five seeds``, ``one seed``, ``12 seeds``."""
     return f"{number(n)} {noun}{'' if n == 1 else 's'}"

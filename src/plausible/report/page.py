@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -11,7 +12,8 @@ from matplotlib.figure import Figure
 import plausible
 from plausible.core import registry
 from plausible.core.errors import ConfigurationError, UnknownName
-from plausible.report import curves, figures, names, problems, svg, tables
+from plausible.probes import Activity
+from plausible.report import curves, figures, names, problems, raster, svg, tables
 from plausible.report.field import field, shown
 from plausible.report.results import Results, load
 from plausible.report.style import NARROW, PALETTE, PRINT, WIDE, Medium, drawing, marks
@@ -88,8 +90,10 @@ def write(directory: str | Path, *, out: str | Path | None = None) -> Path:
     table = standings(results)
     sentence = finding(results, table)
     make_directory(target)
-    drawn = {plan.name: _draw(plan, table, target / "report" / "figures") for plan in _PLANS}
-    page = _render(results, table, sentence, {name: markup for name, markup in drawn.items() if markup})
+    inside = _inside(table)
+    drawn = {plan.name: _draw(plan, table, target / "report" / "figures") for plan in (*_PLANS, *inside)}
+    captions = {plan.name: f"{plan.caption} {_left_out(table, plan.name)}" for plan in (*_PLANS, *inside)}
+    page = _render(results, table, sentence, drawn, captions, [plan.name for plan in inside])
     for name, text in (
         ("results.csv", tables.runs_csv(results)),
         ("summary.csv", tables.summary_csv(table)),
@@ -100,6 +104,19 @@ def write(directory: str | Path, *, out: str | Path | None = None) -> Path:
     ):
         write_atomically(target / name, text.encode())
     return target / "report.html"
+
+
+def _inside(table: Sequence[Standing]) -> list[_Plan]:
+    """A figure for each contender whose net spikes."""
+    return [
+        _Plan(f"activity-{k}", partial(_raster, seen), raster.caption(seen, s.title))
+        for k, s in enumerate(table, start=1)
+        if (seen := s.contender.activity)
+    ]
+
+
+def _raster(seen: Activity, _table: Sequence[Standing], medium: Medium) -> Figure:
+    return raster.raster(seen, medium)
 
 
 def _draw(plan: _Plan, table: Sequence[Standing], folder: Path) -> Markup:
@@ -118,7 +135,14 @@ def _draw(plan: _Plan, table: Sequence[Standing], folder: Path) -> Markup:
     return markup
 
 
-def _render(results: Results, table: Sequence[Standing], sentence: str, drawn: dict[str, Markup]) -> str:
+def _render(
+    results: Results,
+    table: Sequence[Standing],
+    sentence: str,
+    drawn: dict[str, Markup],
+    captions: dict[str, str],
+    inside: list[str],
+) -> str:
     environment = Environment(
         loader=PackageLoader("plausible.report"),
         autoescape=True,
@@ -138,8 +162,9 @@ def _render(results: Results, table: Sequence[Standing], sentence: str, drawn: d
         overridden=[s for s in table if s.contender.overrides],
         tuning=_tuning(results),
         environment=tables.environment(results),
-        figures={plan.name: drawn.get(plan.name, "") for plan in _PLANS},
-        captions={plan.name: f"{plan.caption} {_left_out(table, plan.name)}" for plan in _PLANS},
+        figures=drawn,
+        captions=captions,
+        inside=inside,
         over=problems.columns(table),
         problems=problems,
         source=problems.source(results, table),

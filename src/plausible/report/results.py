@@ -14,6 +14,7 @@ from plausible.audit import Scorecard
 from plausible.compare.audits import FILE as AUDIT
 from plausible.compare.hardware import Counts
 from plausible.core.errors import DataError, PlausibleError
+from plausible.probes import Activity
 from plausible.train import Home
 from plausible.train.files import explained
 from plausible.train.records import read
@@ -85,7 +86,7 @@ class Contender:
     """One rule as it was entered, with its runs in the order of the seeds.
 
     ``full`` and ``short`` are the rule's names in print; ``control`` says what it controls for, if it does; ``card`` is
-    what an audit in this comparison found, if there was one.
+    what an audit in this comparison found, if there was one, and ``activity`` a look inside a run, if the net spikes.
     """
 
     label: str
@@ -100,6 +101,7 @@ class Contender:
     runs: tuple[RunRecord, ...]
     cost: Cost | None
     card: Scorecard | None = None
+    activity: Activity | None = None
 
     @property
     def finished(self) -> tuple[RunRecord, ...]:
@@ -157,6 +159,7 @@ def load(directory: str | Path) -> Results:
                 ),
                 cost=_cost(costs[entry["label"]]) if entry["label"] in costs else None,
                 card=cards.get(entry["label"]),
+                activity=_activity(directory, raw["runs"].get(entry["label"], {})),
             )
             for entry in raw["contenders"]
         )
@@ -210,6 +213,18 @@ def _run(directory: Path, seed: int, run_id: str) -> RunRecord:
         report=result.get("report") or {},
         environment=_optional(home.environment),
     )
+
+
+def _activity(directory: Path, runs: Mapping[str, str]) -> Activity | None:
+    """A look inside the first run that has one."""
+    files = (Home(directory / "runs" / run).activity for run in runs.values())
+    path = next((file for file in files if file.is_file()), None)
+    if path is None:
+        return None
+    try:
+        return Activity.from_dict(_json(path))
+    except DataError as error:
+        raise ReportError(f"{path}: {error}. Remove it; the report does without it.") from error
 
 
 def _cost(raw: Mapping[str, Any]) -> Cost:
