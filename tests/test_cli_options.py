@@ -113,3 +113,22 @@ def test_the_command_line_is_what_was_typed():
     given = ["--rules", "fa", "--rules", "usf:scale=2", "--set", "fa.name='a b'", "--download", "--quiet", "--json"]
     line = application()(*given).stdout.splitlines()[-1]
     assert line == """plausible work --rules fa --rules usf:scale=2 --set 'fa.name='"'"'a b'"'"'' --download"""
+
+
+@pytest.mark.parametrize(
+    ("rules", "model"),
+    [
+        (["backprop", "fa"], "mlp"),
+        (["backprop", "nef-dfa", "nef-6"], "lif-mlp"),
+        (["eprop"], "rsnn"),
+        (["eprop", "nef-6"], "mlp"),  # no model is right for both: each says what it is made for
+        ([], "mlp"),
+    ],
+)
+def test_without_a_model_it_is_the_one_that_the_rules_are_made_for(rules, model):
+    assert options.model_for(rules) == model
+
+
+def test_a_rule_that_is_none_has_no_model():
+    with pytest.raises(UnknownName, match="nef-dfa"):
+        options.model_for(["nef-dfaa"])

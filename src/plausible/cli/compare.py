@@ -113,13 +113,13 @@ def compare(
     started = time.monotonic()
     flags = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "optimizer": optimizer, "device": device}
     flags["constraints"] = options.constraints_of(constraints)
+    contenders = _contenders(rules or [RULES], last_layer)
     if tuned is not None:
         found = read(tuned)
     else:
-        data, model = data or "digits", model or "mlp"
+        data, model = data or "digits", model or options.model_for([contender.rule for contender in contenders])
         found = shipped(data, model)
     base = options.base_of(found, data=data, model=model, **flags)
-    contenders = _contenders(rules or [RULES], last_layer)
     assigned = options.assignments(settings)
     base, contenders = options.assign(base, contenders, assigned)
     given = {name for name, _ in assigned} | ({"lr"} if lr is not None else set())

@@ -21,7 +21,9 @@ DATA = typer.Option(
     rich_help_panel=EXPERIMENT,
 )
 MODEL = typer.Option(
-    help="mlp, lenet, small-conv, resnet20, resnet56, resnet18 or package.module:callable.", rich_help_panel=EXPERIMENT
+    help="mlp, lenet, small-conv, resnet20, resnet56, resnet18, rsnn, lif-mlp or package.module:callable.",
+    show_default="mlp, or what the rules are made for",
+    rich_help_panel=EXPERIMENT,
 )
 Epochs = Annotated[int | None, typer.Option(help="Passes over the training split.", rich_help_panel=EXPERIMENT)]
 BatchSize = Annotated[int | None, typer.Option(help="Examples per step.", rich_help_panel=EXPERIMENT)]
@@ -183,6 +185,19 @@ def assign(
         for i in meant:
             entered[i] = entered[i].having(option, value)
     return base, tuple(entered)
+
+
+def model_for(rules: Sequence[str]) -> str:
+    """The model where none was given: an mlp, or what those of the rules are made for that are made for another.
+
+    Raises:
+        UnknownName: there is no such rule.
+    """
+    from plausible.core import registry
+
+    made_for = dict.fromkeys(registry.get(rule).model for rule in rules)
+    made_for.pop("mlp", None)
+    return made_for.popitem()[0] if len(made_for) == 1 else "mlp"
 
 
 def shipped_base(data: str, model: str, **flags: Any) -> "Run":

@@ -51,9 +51,10 @@ def train(
     from plausible.report.names import percent
     from plausible.train import Run
 
+    made_for = options.model_for([Contender.parse(rule).rule]) if rule and not config else None
     given = {
         "data": data,
-        "model": model,
+        "model": model or made_for,
         "seed": seed,
         "epochs": epochs,
         "batch_size": batch_size,

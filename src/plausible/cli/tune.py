@@ -26,7 +26,7 @@ def tune(
         ),
     ] = None,
     data: Annotated[str, options.DATA] = "digits",
-    model: Annotated[str, options.MODEL] = "mlp",
+    model: Annotated[str | None, options.MODEL] = None,
     epochs: options.Epochs = None,
     batch_size: options.BatchSize = None,
     lr: Annotated[
@@ -76,16 +76,19 @@ def tune(
     del config  # its callback has made it the defaults
     from plausible.cli import display
     from plausible.compare import tune as tuner
+    from plausible.compare.comparison import Contender
     from plausible.compare.settings import Tuned, stem
     from plausible.core import registry
 
     flags = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "optimizer": optimizer, "device": device}
+    entries = options.listed(rules or [])
+    model = model or options.model_for([Contender.parse(entry).rule for entry in entries])
     base = options.shipped_base(data, model, **flags)
     base, _ = options.assign(base, [], options.assignments(settings))
     directory = out or Path("plausible-runs") / f"tune-{stem(data, model)}"
     tuning = tuner.Tuning(
         base=base,
-        rules=tuple(options.listed(rules) if rules else (n for n in registry.names() if not registry.get(n).tuned_as)),
+        rules=tuple(entries or (n for n in registry.names() if not registry.get(n).tuned_as)),
         trials=trials,
         epochs=trial_epochs or max(1, base.epochs // 2),
         storage=storage or str(directory / f"{stem(data, model)}.journal"),
