@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 import plausible
-from plausible.cli import audit, cite, compare, report, rules, train, tune
+from plausible.cli import audit, cite, compare, demo, report, rules, train, tune
 from plausible.cli.guard import guarded
 
 app = typer.Typer(
@@ -43,6 +43,7 @@ for _name, _command in {
     "report": report.report,
     "cite": cite.cite,
     "tune": tune.tune,
+    "demo": demo.demo,
 }.items():
     app.command(_name)(guarded(_command))
 
