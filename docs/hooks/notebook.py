@@ -1,39 +1,35 @@
-"""Shows the classroom notebook, with the outputs that are stored in it, as a page."""
+"""Shows each notebook, with the outputs that are stored in it, as a page."""
 
 import base64
 import json
 from pathlib import Path
 from typing import Any
 
-NAME = "classroom"
-
 
 def on_files(files: Any, *, config: Any) -> None:
-    """Add the page and its figures."""
+    """Add the pages and their figures."""
     from mkdocs.structure.files import File
 
-    markdown, figures = page(
-        json.loads(
-            (Path(config.docs_dir) / f"{NAME}.ipynb").read_text(encoding="utf-8")
-        )
-    )
-    files.append(File.generated(config, f"{NAME}.md", content=markdown))
-    for path, content in figures.items():
-        files.append(File.generated(config, path, content=content))
+    for path in sorted(Path(config.docs_dir).glob("*.ipynb")):
+        markdown, figures = page(path)
+        files.append(File.generated(config, f"{path.stem}.md", content=markdown))
+        for name, content in figures.items():
+            files.append(File.generated(config, name, content=content))
 
 
-def page(notebook: dict[str, Any]) -> tuple[str, dict[str, bytes]]:
+def page(notebook: Path) -> tuple[str, dict[str, bytes]]:
     """The notebook as Markdown, and its figures by path."""
     parts: list[str] = []
     figures: dict[str, bytes] = {}
-    for cell in notebook["cells"]:
-        source = "".join(cell["source"])
+    for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
+        # One notebook links to another as a file, and its page to the other's page.
+        source = "".join(cell["source"]).replace(".ipynb)", ".md)")
         parts.append(
             source if cell["cell_type"] == "markdown" else f"```python\n{source}\n```"
         )
         for output in cell.get("outputs", []):
             if png := output.get("data", {}).get("image/png"):
-                path = f"img/{NAME}-{len(figures) + 1}.png"
+                path = f"img/{notebook.stem}-{len(figures) + 1}.png"
                 figures[path] = base64.b64decode(png)
                 shown = f"![figure {len(figures)}]({path})"
             else:

@@ -4,6 +4,7 @@ import dataclasses
 import importlib.util
 import json
 import re
+from pathlib import Path
 from types import ModuleType
 from xml.etree import ElementTree
 
@@ -57,11 +58,12 @@ def test_every_criterion_has_a_page_with_a_drawing(criterion) -> None:
     assert f"criteria/{hook('criteria').slug(criterion.name)}.md" in hook("criteria").table()
 
 
-def test_the_notebook_s_page_has_its_text_its_code_and_its_figures() -> None:
-    notebook = json.loads((ROOT / "docs" / "classroom.ipynb").read_text(encoding="utf-8"))
-    markdown, figures = hook("notebook").page(notebook)
-    for cell in notebook["cells"]:
-        assert "".join(cell["source"]) in markdown
+@pytest.mark.parametrize("path", sorted((ROOT / "docs").glob("*.ipynb")), ids=lambda each: each.stem)
+def test_a_notebook_s_page_has_its_text_its_code_and_its_figures(path: Path) -> None:
+    markdown, figures = hook("notebook").page(path)
+    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+        assert "".join(cell["source"]).replace(".ipynb)", ".md)") in markdown
+    assert f": {path.stem}.md\n" in (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), "no link leads to the page"
     assert len(figures) >= 2
     for path, content in figures.items():
         assert f"]({path})" in markdown and content.startswith(b"\x89PNG")
