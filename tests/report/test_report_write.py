@@ -209,7 +209,7 @@ def test_text_of_others_is_escaped(tmp_path: Path) -> None:
 
 def test_without_cost_and_probes(tmp_path: Path) -> None:
     page = _page(_small(tmp_path, cost=False, probes=False))
-    assert "Alignment was not probed in these runs." in page.text
+    assert "There is no alignment to show: these runs were not probed" in page.text
     assert "The cost of a step was not measured" in page.text
     assert sum(a.get("role") == "img" for _, a in page.tags) == 3 * 2
 

@@ -168,8 +168,7 @@ class RelayLearner(OnlineLearner):
         if 1 < model.hold < loop / model.dt:
             raise ConfigurationError(
                 f"{rule.name}: a stimulus is shown for {model.hold * model.dt:g} s, and its error is back at the first "
-                f"layer after {loop:g} s, when another is shown. Show each for longer (shown={4 * loop:g}), or let "
-                "a call be a step (shown=dt), and call learn for each of as many as you like."
+                f"layer after {loop:g} s, when another is shown. Show each for longer (shown={4 * loop:g})."
             )
         super().__init__(model, rule, loss)
         self.feedback = Chain(
