@@ -21,17 +21,18 @@ def spiking(depth: int = 1):
     return net(depth, bias=True, decoders="paired")
 
 
+@pytest.mark.parametrize("centre", [True, False])
 @pytest.mark.parametrize("depth", [1, 2])
-def test_updates_are_those_of_the_header_from_the_spikes_that_were_sent(depth):
+def test_updates_are_those_of_the_header_from_the_spikes_that_were_sent(depth, centre):
     model, (x, y) = spiking(depth), examples()
-    learner = bound(model, scale=2.0, trace=0.015, usual=0.3)
+    learner = bound(model, scale=2.0, trace=0.015, usual=0.3, centre=centre)
     seen = Observed(learner, x, Quiz(y))
     chain, N, cell = learner.feedback, len(x), model.neurons.cell
     T = len(seen.sent["readout"])
     for place, name in enumerate(chain.taught):
         error = filtered(seen.wires[f"{name}.error"] @ chain.D[place].t(), alpha(T))
         pre = filtered(seen.sent[name], low_pass(T, 0.015))
-        pre = pre - filtered(pre, low_pass(T, 0.3))
+        pre = pre - filtered(pre, low_pass(T, 0.3)) if centre else pre
         if name == "readout":
             post = error
         else:
@@ -95,7 +96,20 @@ def test_a_call_that_is_over_before_the_world_asks_is_refused_and_the_model_left
     bound(model)
 
 
-@pytest.mark.parametrize("options", [{"scale": 0.0}, {"cells": 3}, {"explore": 1.5}, {"trace": 20.0}, {"radius": 0.0}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"scale": 0.0},
+        {"cells": 3},
+        {"explore": 1.5},
+        {"trace": 20.0},
+        {"radius": 0.0},
+        {"usual": 100.0},
+        {"motor": 10.0},
+        {"act": 1.0},
+        {"intercept": 1.0},
+    ],
+)
 def test_what_cannot_be_is_refused(options):
     with pytest.raises(ConfigurationError, match="nef-6"):
         registry.make("nef-6", **options)

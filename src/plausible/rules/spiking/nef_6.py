@@ -78,6 +78,7 @@ class NEFSix(OnlineRule):
         act: when the world asks for an action, as a part of the call.
         motor: time constant of the ⟨y⟩ that decides, in seconds.
         intercept: error cells begin to fire between 0 and this part of the radius.
+        centre: whether synapses take off what is usual; without, a control.
         hidden: whether hidden layers learn; without, a control.
         redraw: draw B anew at every call, so that it carries no credit: a control.
     """
@@ -110,6 +111,7 @@ class NEFSix(OnlineRule):
     act: float = 0.5
     motor: float = 20e-3
     intercept: float = 0.1
+    centre: bool = True
     hidden: bool = True
     redraw: bool = False
 
@@ -119,7 +121,7 @@ class NEFSix(OnlineRule):
         require(self.cells > 0 and self.cells % 2 == 0, self, "cells", "half of them are on cells and half off")
         require(0 < self.trace <= 1, self, "trace", "a time constant in seconds, such as 0.02")
         require(0 < self.motor <= 1, self, "motor", "a time constant in seconds, such as 0.01")
-        require(0 < self.usual <= 100, self, "usual", "a time constant in seconds, such as 1.0")
+        require(0 < self.usual <= 1, self, "usual", "a time constant in seconds, such as 1.0")
         require(0 < self.act < 1, self, "act", "a part of the call, such as 0.5")
         require(0 <= self.intercept < 1, self, "intercept", "a part of the radius")
         require(0 <= self.explore <= 1, self, "explore", "a probability")
@@ -173,7 +175,7 @@ class NEFSix(OnlineRule):
         share, lately = net.dt / len(y), net.neurons.cell.amplitude / self.trace * exp(-1)
         posts = {name: errors[name] * (trace > lately) * share for name, trace in zip(net.hidden, own, strict=True)}
         posts["readout"] = errors["readout"] * share
-        unusual = [trace - mean for trace, mean in zip(pre, usual, strict=True)]
+        unusual = [trace - mean for trace, mean in zip(pre, usual, strict=True)] if self.centre else pre
         return (after, Memory(links, motor, acted, pre, usual, own)), y, products(posts, unusual, hidden=self.hidden)
 
     def _act(self, learner: RelayLearner, motor: Tensor, acted: Tensor, teaching: Teaching) -> Tensor:
