@@ -41,11 +41,11 @@ def rsnn() -> nn.Module:
 
 
 def lif() -> nn.Module:
-    """Spiking from the sensors to the output."""
-    return build("lif-mlp", shape=(6,), classes=CLASSES, width=6, depth=1, cells=4, shown=0.06, bias=True)
+    """Spiking from the sensors to the output; an image is a sequence of one entry."""
+    return build("lif-mlp", shape=(1, 6), classes=CLASSES, width=6, depth=1, cells=4, shown=0.06, bias=True)
 
 
-SHAPES: dict[Callable[[], nn.Module], tuple[int, ...]] = {mlp: (6,), cnn: (2, 6, 6), rsnn: (1, 4, 3), lif: (6,)}
+SHAPES: dict[Callable[[], nn.Module], tuple[int, ...]] = {mlp: (6,), cnn: (2, 6, 6), rsnn: (1, 4, 3), lif: (1, 6)}
 
 
 @dataclass(frozen=True)
