@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from plausible.core.attach import attach, plain_forward, refuse_if_bound
 from plausible.core.errors import ConfigurationError, CoverageError
 from plausible.core.families.online import OnlineLearner, OnlineRule, Outer, Stepped
-from plausible.core.rule import Loss
+from plausible.core.rule import Loss, Rule
 from plausible.functional import lif
 from plausible.functional.ensemble import Ensemble
 from plausible.functional.lif import Membrane, Population
@@ -47,6 +47,31 @@ class SpikingChain(Stepped, Protocol):
     def hidden(self) -> dict[str, nn.Linear]:
         """The layers below the readout, by name, first to last."""
         ...
+
+
+def spiking_chain(model: nn.Module, rule: Rule) -> SpikingChain:
+    """The model, if it is such a chain, and free.
+
+    Raises:
+        ConfigurationError: a rule is bound to it.
+        CoverageError: it is something else.
+    """
+    refuse_if_bound(model)
+    if not isinstance(model, SpikingChain):
+        raise CoverageError(
+            f"{rule.name} teaches layers of LIF neurons, one behind the other, and the model is a "
+            f"{type(model).__name__}. Build a 'lif-mlp' (plausible.models.build)."
+        )
+    return model
+
+
+def random_feedback(net: SpikingChain, scale: float, seed: int) -> dict[str, Tensor]:
+    """B (d, n) by hidden layer, normal numbers; the mean norm of the weights that a cell gets is ``scale``."""
+    found = {}
+    for name, layer in net.hidden.items():
+        B = torch.randn(net.readout.out_features, layer.out_features, generator=generator(seed, name, "B"))
+        found[name] = B * (scale / B.norm(dim=0).mean())
+    return found
 
 
 class Links(NamedTuple):
@@ -101,9 +126,8 @@ class Chain(nn.Module):
         self.register_buffer("gain", torch.stack([each.gain / radius for each in populations]))
         self.register_buffer("bias", torch.stack([each.bias for each in populations]))
         self.register_buffer("D", torch.stack([p.paired() if paired else p.decoders() for p in populations]))
-        for name, layer in net.hidden.items():
-            B = torch.randn(self.d, layer.out_features, generator=generator(seed, name, "B"))
-            self.register_buffer(f"B_{name}", B * (scale / B.norm(dim=0).mean()))
+        for name, B in random_feedback(net, scale, seed).items():
+            self.register_buffer(f"B_{name}", B)
         self.to(net.readout.weight)
 
     def run(self, layer: nn.Module, x: Tensor) -> Tensor:
@@ -147,24 +171,19 @@ class RelayLearner(OnlineLearner):
         self, model: nn.Module, rule: OnlineRule, loss: Loss, *, cells: int, paired: bool, scale: float, radius: float,
         intercept: float,
     ) -> None:  # fmt: skip
-        refuse_if_bound(model)
-        if not isinstance(model, SpikingChain):
-            raise CoverageError(
-                f"{rule.name} teaches layers of LIF neurons, one behind the other, and the model is a "
-                f"{type(model).__name__}. Build a 'lif-mlp' (plausible.models.build)."
-            )
-        loop = 2 * model.synapse.tau * (2 * len(model.hidden) + 2)  # an alpha synapse delays by 2 τ on average
-        if 1 < model.hold < loop / model.dt:
+        net = spiking_chain(model, rule)
+        loop = 2 * net.synapse.tau * (2 * len(net.hidden) + 2)  # an alpha synapse delays by 2 τ on average
+        if 1 < net.hold < loop / net.dt:
             raise ConfigurationError(
-                f"{rule.name}: a stimulus is shown for {model.hold * model.dt:g} s, and its error is back at the first "
+                f"{rule.name}: a stimulus is shown for {net.hold * net.dt:g} s, and its error is back at the first "
                 f"layer after {loop:g} s, when another is shown. Show each for longer (shown={4 * loop:g}), or call "
                 "learn for each step (shown=dt), as often as you like."
             )
         super().__init__(model, rule, loss)
         self.feedback = Chain(
-            model, cells=cells, paired=paired, scale=scale, radius=radius, intercept=intercept, seed=rule.seed
+            net, cells=cells, paired=paired, scale=scale, radius=radius, intercept=intercept, seed=rule.seed
         )
-        for layer in (*model.hidden.values(), model.readout):
+        for layer in (*net.hidden.values(), net.readout):
             attach(layer, self.feedback)
 
     @property
