@@ -40,7 +40,7 @@ from plausible.core.registry import register
 from plausible.core.rule import Claims, Inputs, Loss, Teacher, held, require, tunable
 from plausible.core.world import Quiz
 from plausible.functional.random import generator
-from plausible.rules.spiking.relay import Links, RelayLearner, entering, products, silent, traced
+from plausible.rules.spiking.relay import Links, RelayLearner, entering, products, random_feedback, silent, traced
 
 
 class Memory(NamedTuple):
@@ -167,7 +167,8 @@ class NEFSix(OnlineRule):
         (motor,) = traced([memory.motor], [y], self.motor, net.dt)
         acted = self._act(learner, motor, memory.acted, teaching)
         links = learner.feedback.step(learner, memory.links, acted * (y - teaching.rewarded(y).unsqueeze(1)))
-        errors = learner.feedback.errors(links, redrawn=learner.context.iteration if self.redraw else None)
+        other = random_feedback(net, self.scale, self.seed, learner.context.iteration) if self.redraw else None
+        errors = learner.feedback.errors(links, other)
 
         pre = traced(memory.pre, entering(before), self.trace, net.dt)
         usual = traced(memory.usual, pre, self.usual, net.dt)

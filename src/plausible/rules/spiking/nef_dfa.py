@@ -36,7 +36,7 @@ from plausible.core.registry import register
 from plausible.core.rule import Claims, Inputs, Loss, held, require, tunable
 from plausible.functional import lif
 from plausible.functional.synapses import AlphaState
-from plausible.rules.spiking.relay import Links, RelayLearner, entering, products, silent, traced
+from plausible.rules.spiking.relay import Links, RelayLearner, entering, products, random_feedback, silent, traced
 
 
 class Memory(NamedTuple):
@@ -126,7 +126,8 @@ class NEFDirectFeedbackAlignment(OnlineRule):
         after, y = net.step(before, x_t)
         told, target = net.synapse.step(memory.target, teaching.target(y), net.dt)
         links = learner.feedback.step(learner, memory.links, y - told)
-        errors = learner.feedback.errors(links, redrawn=learner.context.iteration if self.redraw else None)
+        other = random_feedback(net, self.scale, self.seed, learner.context.iteration) if self.redraw else None
+        errors = learner.feedback.errors(links, other)
 
         pre = traced(memory.pre, entering(before), self.trace, net.dt)
         current = traced(memory.current, (cells.synapse.y + 1 for cells in after.hidden), self.trace, net.dt)

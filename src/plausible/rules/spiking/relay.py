@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from plausible.core.attach import attach, plain_forward, refuse_if_bound
 from plausible.core.errors import ConfigurationError, CoverageError
 from plausible.core.families.online import OnlineLearner, OnlineRule, Outer, Stepped
-from plausible.core.rule import Loss
+from plausible.core.rule import Loss, Rule
 from plausible.functional import lif
 from plausible.functional.ensemble import Ensemble
 from plausible.functional.lif import Membrane, Population
@@ -47,6 +47,34 @@ class SpikingChain(Stepped, Protocol):
     def hidden(self) -> dict[str, nn.Linear]:
         """The layers below the readout, by name, first to last."""
         ...
+
+
+def spiking_chain(model: nn.Module, rule: Rule) -> SpikingChain:
+    """The model, if it is such a chain, and free.
+
+    Raises:
+        ConfigurationError: a rule is bound to it.
+        CoverageError: it is something else.
+    """
+    refuse_if_bound(model)
+    if not isinstance(model, SpikingChain):
+        raise CoverageError(
+            f"{rule.name} teaches layers of LIF neurons, one behind the other, and the model is a "
+            f"{type(model).__name__}. Build a 'lif-mlp' (plausible.models.build)."
+        )
+    return model
+
+
+def random_feedback(net: SpikingChain, scale: float, seed: int, *key: int) -> dict[str, Tensor]:
+    """B (d, n) by hidden layer, normal numbers; the mean norm of the weights that a cell gets is ``scale``.
+
+    With a ``key``, others for each: drawn anew for every stimulus they carry no credit, which is a control.
+    """
+    found = {}
+    for name, layer in net.hidden.items():
+        B = torch.randn(net.readout.out_features, layer.out_features, generator=generator(seed, name, *key, "B"))
+        found[name] = (B * (scale / B.norm(dim=0).mean())).to(layer.weight)
+    return found
 
 
 class Links(NamedTuple):
@@ -101,15 +129,9 @@ class Chain(nn.Module):
         self.register_buffer("gain", torch.cat([each.gain / radius for each in populations]))
         self.register_buffer("bias", torch.cat([each.bias for each in populations]))
         self.register_buffer("D", torch.stack([p.paired() if paired else p.decoders() for p in populations]))
-        self.seed, self.scale = seed, scale
-        for name, layer in net.hidden.items():
-            self.register_buffer(f"B_{name}", self.drawn(layer.out_features, name))
+        for name, B in random_feedback(net, scale, seed).items():
+            self.register_buffer(f"B_{name}", B)
         self.to(net.readout.weight)
-
-    def drawn(self, n: int, *key: object) -> Tensor:
-        """Random feedback (d, n) for the cells of a layer."""
-        B = torch.randn(self.d, n, generator=generator(self.seed, *key, "B"))
-        return B * (self.scale / B.norm(dim=0).mean())
 
     def run(self, layer: nn.Module, x: Tensor) -> Tensor:
         """The layer's own response: errors never reach a soma."""
@@ -134,17 +156,14 @@ class Chain(nn.Module):
         decoded = torch.stack([each @ D.t() for each, D in zip(heard, self.D, strict=True)], 1)
         return Links(membrane, self.synapse.step(state.error, decoded, self.dt)[1])
 
-    def errors(self, state: Links, *, redrawn: int | None = None) -> dict[str, Tensor]:
-        """What each layer hears: the readout its errors (N, d), hidden cells each a random sum of them (N, n).
-
-        ``redrawn`` gives other feedback for each number, which carries no credit: a control.
-        """
+    def errors(self, state: Links, B: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+        """What each layer hears: the readout its errors (N, d), hidden cells each a random sum of them (N, n), by the
+        chain's own feedback or another B (d, n)."""
         heard = dict(zip(self.taught, state.error.y.unbind(1), strict=True))
-        for name, error in heard.items():
-            if name != "readout":
-                B = self.get_buffer(f"B_{name}")
-                heard[name] = error @ (B if redrawn is None else self.drawn(B.shape[1], name, redrawn).to(B))
-        return heard
+        return {
+            name: error if name == "readout" else error @ (B[name] if B else self.get_buffer(f"B_{name}"))
+            for name, error in heard.items()
+        }
 
 
 class RelayLearner(OnlineLearner):
@@ -158,23 +177,19 @@ class RelayLearner(OnlineLearner):
         self, model: nn.Module, rule: OnlineRule, loss: Loss, *, cells: int, paired: bool, scale: float, radius: float,
         intercept: float,
     ) -> None:  # fmt: skip
-        refuse_if_bound(model)
-        if not isinstance(model, SpikingChain):
-            raise CoverageError(
-                f"{rule.name} teaches layers of LIF neurons, one behind the other, and the model is a "
-                f"{type(model).__name__}. Build a 'lif-mlp' (plausible.models.build)."
-            )
-        loop = 2 * model.synapse.tau * (2 * len(model.hidden) + 2)  # an alpha synapse delays by 2 τ on average
-        if 1 < model.hold < loop / model.dt:
+        net = spiking_chain(model, rule)
+        loop = 2 * net.synapse.tau * (2 * len(net.hidden) + 2)  # an alpha synapse delays by 2 τ on average
+        if 1 < net.hold < loop / net.dt:
             raise ConfigurationError(
-                f"{rule.name}: a stimulus is shown for {model.hold * model.dt:g} s, and its error is back at the first "
-                f"layer after {loop:g} s, when another is shown. Show each for longer (shown={4 * loop:g})."
+                f"{rule.name}: a stimulus is shown for {net.hold * net.dt:g} s, and its error is back at the first "
+                f"layer after {loop:g} s, when another is shown. Show each for longer (shown={4 * loop:g}), or call "
+                "learn for each step (shown=dt), as often as you like."
             )
         super().__init__(model, rule, loss)
         self.feedback = Chain(
-            model, cells=cells, paired=paired, scale=scale, radius=radius, intercept=intercept, seed=rule.seed
+            net, cells=cells, paired=paired, scale=scale, radius=radius, intercept=intercept, seed=rule.seed
         )
-        for layer in (*model.hidden.values(), model.readout):
+        for layer in (*net.hidden.values(), net.readout):
             attach(layer, self.feedback)
 
     @property
