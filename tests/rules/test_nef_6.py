@@ -21,11 +21,12 @@ def spiking(depth: int = 1):
     return net(depth, bias=True, decoders="paired")
 
 
-@pytest.mark.parametrize("centre", [True, False])
-@pytest.mark.parametrize("depth", [1, 2])
-def test_updates_are_those_of_the_header_from_the_spikes_that_were_sent(depth, centre):
+@pytest.mark.parametrize(
+    ("depth", "centre", "gate"), [(1, True, True), (2, True, True), (1, False, True), (1, True, False)]
+)
+def test_updates_are_those_of_the_header_from_the_spikes_that_were_sent(depth, centre, gate):
     model, (x, y) = spiking(depth), examples()
-    learner = bound(model, scale=2.0, trace=0.015, usual=0.3, centre=centre)
+    learner = bound(model, scale=2.0, trace=0.015, usual=0.3, centre=centre, gate=gate)
     seen = Observed(learner, x, Quiz(y))
     chain, N, cell = learner.feedback, len(x), model.neurons.cell
     T = len(seen.sent["readout"])
@@ -41,7 +42,7 @@ def test_updates_are_those_of_the_header_from_the_spikes_that_were_sent(depth, c
             own = torch.cat([seen.sent[above][1:], learner.state[0].hidden[-place].spikes.unsqueeze(0)])
             psi = filtered(own, low_pass(T, 0.015)) > cell.amplitude / 0.015 * exp(-1)
             assert 0 < psi.double().mean() < 1
-            post = error @ learner.state_dict()[f"feedback.B_{name}"] * psi
+            post = error @ learner.state_dict()[f"feedback.B_{name}"] * (psi if gate else 1)
         expected = torch.einsum("tnj,tni->ji", post, pre) * DT / N
         assert expected.norm() > 0
         torch.testing.assert_close(seen.grads[f"{name}.weight"], expected, rtol=1e-9, atol=1e-15)
@@ -107,6 +108,7 @@ def test_a_call_that_is_over_before_the_world_asks_is_refused_and_the_model_left
         {"usual": 100.0},
         {"motor": 10.0},
         {"act": 1.0},
+        {"delay": 20.0},
         {"intercept": 1.0},
     ],
 )

@@ -55,6 +55,18 @@ def test_the_first_population_hears_the_error_and_each_of_the_others_what_the_on
     assert told.outcome.loss > 0
 
 
+def test_an_error_that_is_delayed_is_that_of_so_many_steps_before():
+    d, K = 7, CLASSES
+    prompt, late = bound(net(2)), bound(net(2), delay=d * DT)
+    errors = torch.randn(40, 2, K, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    shifted = torch.cat([torch.zeros(d, 2, K).double(), errors])
+    sent = prompt.feedback.rest(errors[0]), late.feedback.rest(errors[0])
+    for now, before in zip(errors, shifted, strict=False):
+        sent = prompt.feedback.step(prompt, sent[0], before), late.feedback.step(late, sent[1], now)
+        assert torch.equal(sent[0].error.y, sent[1].error.y)
+    assert sent[0].error.y.any()
+
+
 def test_feedback_norms_are_as_asked_and_do_not_depend_on_weights():
     one, other = bound(net(2)), bound(net(2, spread=3.0))
     B = one.state_dict()["feedback.B_linear1"]
@@ -110,6 +122,8 @@ def test_a_stream_that_is_forgotten_starts_anew_and_the_others_go_on():
 def test_a_stimulus_shorter_than_the_delay_loop_is_refused():
     with pytest.raises(ConfigurationError, match=r"shown for 0.02 s.*after 0.036 s"):
         bound(net(2, shown=0.02))
+    with pytest.raises(ConfigurationError, match=r"shown for 0.1 s.*after 0.106 s"):
+        bound(net(2), delay=0.07)
 
 
 def test_other_models_are_refused():
@@ -119,7 +133,7 @@ def test_other_models_are_refused():
         bound(build("rsnn", shape=(3,), classes=2))
 
 
-@pytest.mark.parametrize("options", [{"scale": 0.0}, {"cells": 3}, {"height": -1.0}, {"trace": 5.0}])
+@pytest.mark.parametrize("options", [{"scale": 0.0}, {"cells": 3}, {"height": -1.0}, {"trace": 5.0}, {"delay": 20.0}])
 def test_what_cannot_be_is_refused(options):
     with pytest.raises(ConfigurationError, match="nef-dfa"):
         registry.make("nef-dfa", **options)

@@ -78,7 +78,9 @@ class NEFSix(OnlineRule):
         act: when the world asks for an action, as a part of the call.
         motor: time constant of the ⟨y⟩ that decides, in seconds.
         intercept: error cells begin to fire between 0 and this part of the radius.
+        delay: of the error's conduction from the output to the first error population, in seconds.
         centre: whether synapses take off what is usual; without, a control.
+        gate: whether only cells learn that have fired lately; without, ψ = 1, a control.
         hidden: whether hidden layers learn; without, a control.
         redraw: draw B anew at every call, so that it carries no credit: a control.
     """
@@ -111,7 +113,9 @@ class NEFSix(OnlineRule):
     act: float = 0.5
     motor: float = 20e-3
     intercept: float = 0.1
+    delay: float = 0.0
     centre: bool = True
+    gate: bool = True
     hidden: bool = True
     redraw: bool = False
 
@@ -125,6 +129,7 @@ class NEFSix(OnlineRule):
         require(0 < self.act < 1, self, "act", "a part of the call, such as 0.5")
         require(0 <= self.intercept < 1, self, "intercept", "a part of the radius")
         require(0 <= self.explore <= 1, self, "explore", "a probability")
+        require(0 <= self.delay <= 1, self, "delay", "a time in seconds, such as 0.01")
         require(self.radius > 0, self, "radius", "cells need something to answer to")
 
     def teacher(self, y: Tensor) -> Teacher:
@@ -140,7 +145,7 @@ class NEFSix(OnlineRule):
         """
         learner = RelayLearner(
             model, self, loss, cells=self.cells, paired=True, scale=self.scale, radius=self.radius,
-            intercept=self.intercept,
+            intercept=self.intercept, delay=self.delay,
         )  # fmt: skip
         hold = learner.spiking.hold
         if int(self.act * hold) == 0:
@@ -173,7 +178,7 @@ class NEFSix(OnlineRule):
         pre = traced(memory.pre, entering(before), self.trace, net.dt)
         usual = traced(memory.usual, pre, self.usual, net.dt)
         own = traced(memory.own, (cells.spikes for cells in after.hidden), self.trace, net.dt)
-        share, lately = net.dt / len(y), net.neurons.cell.amplitude / self.trace * exp(-1)
+        share, lately = net.dt / len(y), net.neurons.cell.amplitude / self.trace * exp(-1) if self.gate else -1.0
         posts = {name: errors[name] * (trace > lately) * share for name, trace in zip(net.hidden, own, strict=True)}
         posts["readout"] = errors["readout"] * share
         unusual = [trace - mean for trace, mean in zip(pre, usual, strict=True)] if self.centre else pre

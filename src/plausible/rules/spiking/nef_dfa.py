@@ -65,6 +65,7 @@ class NEFDirectFeedbackAlignment(OnlineRule):
         height: d, of the pseudo-derivative.
         cells: of an error population, for each class.
         trace: time constant of ⟨s⟩ and ⟨J⟩, in seconds.
+        delay: of the error's conduction from the output to the first error population, in seconds.
         hidden: whether hidden layers learn; without, a control.
         redraw: draw B anew at every call, so that it carries no credit: a control.
     """
@@ -91,6 +92,7 @@ class NEFDirectFeedbackAlignment(OnlineRule):
     height: float = 0.33
     cells: int = 20
     trace: float = 5e-3
+    delay: float = 0.0
     hidden: bool = True
     redraw: bool = False
 
@@ -100,6 +102,7 @@ class NEFDirectFeedbackAlignment(OnlineRule):
         require(self.height > 0, self, "height", "without a derivative nothing is learned")
         require(self.cells > 0 and self.cells % 2 == 0, self, "cells", "half of them are on cells and half off")
         require(0 < self.trace <= 1, self, "trace", "a time constant in seconds, such as 0.005")
+        require(0 <= self.delay <= 1, self, "delay", "a time in seconds, such as 0.01")
 
     def bind(self, model: nn.Module, loss: Loss, example: Inputs | None = None) -> RelayLearner:
         """Bind to a chain of LIF layers in place. An example is not needed.
@@ -108,8 +111,9 @@ class NEFDirectFeedbackAlignment(OnlineRule):
             CoverageError: the model is something else.
         """
         return RelayLearner(
-            model, self, loss, cells=self.cells, paired=False, scale=self.scale, radius=1.0, intercept=0.8
-        )
+            model, self, loss, cells=self.cells, paired=False, scale=self.scale, radius=1.0, intercept=0.8,
+            delay=self.delay,
+        )  # fmt: skip
 
     def rest(self, learner: OnlineLearner, x: Tensor) -> Memory:
         """No spike has come by yet."""

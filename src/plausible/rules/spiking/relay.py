@@ -22,7 +22,7 @@ from plausible.functional.ensemble import Ensemble
 from plausible.functional.lif import Membrane, Population
 from plausible.functional.nef import on_off
 from plausible.functional.random import generator
-from plausible.functional.synapses import Alpha, AlphaState, LowPass
+from plausible.functional.synapses import Alpha, AlphaState, Delay, LowPass
 
 
 @runtime_checkable
@@ -81,10 +81,12 @@ class Links(NamedTuple):
     """The state of the chain, all populations side by side.
 
     Attributes:
+        under_way: errors (N, d) that were sent and have not arrived at the first population.
         membrane: (N, populations, cells) each.
         error: what their spikes stand for, (N, populations, d), with its filter.
     """
 
+    under_way: tuple[Tensor, ...]
     membrane: Membrane
     error: AlphaState
 
@@ -99,6 +101,7 @@ class Chain(nn.Module):
         scale: mean norm of the weights that a hidden cell gets from the error's dimensions.
         radius: the size of error that drives a cell at its greatest rate.
         intercept: cells begin to fire between 0 and this part of the radius.
+        delay: of conduction from the output to the first population, in seconds.
         seed: of tuning and feedback.
 
     Attributes:
@@ -111,9 +114,11 @@ class Chain(nn.Module):
     D: Tensor
 
     def __init__(
-        self, net: SpikingChain, *, cells: int, paired: bool, scale: float, radius: float, intercept: float, seed: int
-    ) -> None:
+        self, net: SpikingChain, *, cells: int, paired: bool, scale: float, radius: float, intercept: float,
+        delay: float, seed: int,
+    ) -> None:  # fmt: skip
         super().__init__()
+        self.line = Delay.of(delay, net.dt)
         self.cell, self.dt, self.synapse, self.d = net.neurons.cell, net.dt, net.synapse, net.readout.out_features
         self.called, self.taught = False, ["readout", *reversed(net.hidden)]
         axes = on_off(cells * self.d, self.d)
@@ -140,10 +145,15 @@ class Chain(nn.Module):
     def rest(self, like: Tensor) -> Links:
         """The state when nothing has come through, for streams like ``like`` (N, d)."""
         N, K = len(like), len(self.taught)
-        return Links(self.cell.rest(N, K, len(self.sign), like=like), self.synapse.rest(like.new_zeros(N, K, self.d)))
+        membrane, error = (
+            self.cell.rest(N, K, len(self.sign), like=like),
+            self.synapse.rest(like.new_zeros(N, K, self.d)),
+        )
+        return Links(self.line.rest(like), membrane, error)
 
     def step(self, learner: OnlineLearner, state: Links, error: Tensor) -> Links:
-        """The next state when the error (N, d) enters the first population; to the next it takes a step more."""
+        """The next state when the error (N, d) is sent to the first population; to the next it takes a step more."""
+        error, under_way = self.line.step(state.under_way, error)
         entering = torch.cat([error.unsqueeze(1), state.error.y[:, :-1]], 1)
         gain, bias = (tuning.view(len(self.taught), -1) for tuning in (self.gain, self.bias))
         current = entering.repeat(1, 1, len(self.sign) // self.d).mul_(self.sign)
@@ -154,7 +164,7 @@ class Chain(nn.Module):
             for name, each, source in zip(self.taught, spikes.unbind(1), sources, strict=False)
         ]
         decoded = torch.stack([each @ D.t() for each, D in zip(heard, self.D, strict=True)], 1)
-        return Links(membrane, self.synapse.step(state.error, decoded, self.dt)[1])
+        return Links(under_way, membrane, self.synapse.step(state.error, decoded, self.dt)[1])
 
     def errors(self, state: Links, B: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
         """What each layer hears: the readout its errors (N, d), hidden cells each a random sum of them (N, n), by the
@@ -175,10 +185,10 @@ class RelayLearner(OnlineLearner):
 
     def __init__(
         self, model: nn.Module, rule: OnlineRule, loss: Loss, *, cells: int, paired: bool, scale: float, radius: float,
-        intercept: float,
+        intercept: float, delay: float,
     ) -> None:  # fmt: skip
         net = spiking_chain(model, rule)
-        loop = 2 * net.synapse.tau * (2 * len(net.hidden) + 2)  # an alpha synapse delays by 2 τ on average
+        loop = delay + 2 * net.synapse.tau * (2 * len(net.hidden) + 2)  # an alpha synapse delays by 2 τ on average
         if 1 < net.hold < loop / net.dt:
             raise ConfigurationError(
                 f"{rule.name}: a stimulus is shown for {net.hold * net.dt:g} s, and its error is back at the first "
@@ -187,8 +197,9 @@ class RelayLearner(OnlineLearner):
             )
         super().__init__(model, rule, loss)
         self.feedback = Chain(
-            net, cells=cells, paired=paired, scale=scale, radius=radius, intercept=intercept, seed=rule.seed
-        )
+            net, cells=cells, paired=paired, scale=scale, radius=radius, intercept=intercept, delay=delay,
+            seed=rule.seed,
+        )  # fmt: skip
         for layer in (*net.hidden.values(), net.readout):
             attach(layer, self.feedback)
 
