@@ -8,7 +8,7 @@ cells that hear them weigh them by fixed decoders D and a fixed random B.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
+from typing import Any, NamedTuple, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +25,6 @@ from plausible.functional.random import generator
 from plausible.functional.synapses import Alpha, AlphaState, Delay, LowPass
 
 
-@runtime_checkable
 class SpikingChain(Stepped, Protocol):
     """Layers of LIF neurons, one behind the other, as ``lif-mlp`` has them.
 
@@ -57,12 +56,15 @@ def spiking_chain(model: nn.Module, rule: Rule) -> SpikingChain:
         CoverageError: it is something else.
     """
     refuse_if_bound(model)
-    if not isinstance(model, SpikingChain):
+    # A protocol that is checked at run time would not do: from Python 3.12 on it does not find a module's children.
+    if not (
+        isinstance(model, Stepped) and all(hasattr(model, name) for name in (*SpikingChain.__annotations__, "hidden"))
+    ):
         raise CoverageError(
             f"{rule.name} teaches layers of LIF neurons, one behind the other, and the model is a "
             f"{type(model).__name__}. Build a 'lif-mlp' (plausible.models.build)."
         )
-    return model
+    return cast(SpikingChain, model)
 
 
 def random_feedback(net: SpikingChain, scale: float, seed: int, *key: int) -> dict[str, Tensor]:
