@@ -21,7 +21,7 @@ import study
 from plausible.train import Run
 
 HOME = Path("plausible-runs/all-six")
-RATES, SEEDS = (1e-3, 2e-3, 4e-3, 8e-3), (5, 6, 7, 8, 9)
+RATES, SEEDS = (1e-3, 2e-3, 3e-3, 1e-2), (5, 6, 7, 8, 9)
 RULE = {"trace": 0.01, "motor": 0.01}
 NET = {"width": 200, "depth": 1, "sensors": "on", "decoders": "paired", "bias": True, "spread": 0.05}
 BASE = Run(
@@ -50,7 +50,7 @@ ABLATIONS = {
     "feedback redrawn for each stimulus": _small(redraw=True),
     "traces and values over 20 ms for 10": _small(trace=0.02, motor=0.02),
     "traces over 1 ms for 10": _small(trace=0.001),
-    "nothing taken off the traces (`centre`)": _small(centre=False),
+    "nothing taken off the traces (`usual`)": _small(usual=0.0),
     "all cells learn, fired or not (`gate`)": _small(gate=False),
     "no biases": _small({"bias": False}),
     "no exploration": _small(explore=0.0),

@@ -21,19 +21,17 @@ def spiking(depth: int = 1):
     return net(depth, bias=True, decoders="paired")
 
 
-@pytest.mark.parametrize(
-    ("depth", "centre", "gate"), [(1, True, True), (2, True, True), (1, False, True), (1, True, False)]
-)
-def test_updates_are_those_of_the_header_from_the_spikes_that_were_sent(depth, centre, gate):
+@pytest.mark.parametrize(("depth", "usual", "gate"), [(1, 0.3, True), (2, 0.3, True), (1, 0.0, True), (1, 0.3, False)])
+def test_updates_are_those_of_the_header_from_the_spikes_that_were_sent(depth, usual, gate):
     model, (x, y) = spiking(depth), examples()
-    learner = bound(model, scale=2.0, trace=0.015, usual=0.3, centre=centre, gate=gate)
+    learner = bound(model, scale=2.0, trace=0.015, usual=usual, gate=gate)
     seen = Observed(learner, x, Quiz(y))
     chain, N, cell = learner.feedback, len(x), model.neurons.cell
     T = len(seen.sent["readout"])
     for place, name in enumerate(chain.taught):
         error = filtered(seen.wires[f"{name}.error"] @ chain.D[place].t(), alpha(T))
         pre = filtered(seen.sent[name], low_pass(T, 0.015))
-        pre = pre - filtered(pre, low_pass(T, 0.3)) if centre else pre
+        pre = pre - filtered(pre, low_pass(T, usual)) if usual else pre
         if name == "readout":
             post = error
         else:

@@ -17,16 +17,17 @@ def bound(model, **options):
     return plausible.bind(model, registry.make("nef-dfa", cells=4, **options), F.cross_entropy)
 
 
-@pytest.mark.parametrize("depth", [1, 2])
-def test_updates_are_those_of_the_paper_from_the_spikes_that_were_sent(depth):
+@pytest.mark.parametrize(("depth", "usual"), [(1, 0.0), (2, 0.0), (1, 0.3)])
+def test_updates_are_those_of_the_paper_from_the_spikes_that_were_sent(depth, usual):
     model, (x, y) = net(depth), examples()
-    learner = bound(model, scale=2.0, height=0.5)
+    learner = bound(model, scale=2.0, height=0.5, usual=usual)
     seen = Observed(learner, x, y)
     chain, N, cell = learner.feedback, len(x), model.neurons.cell
     T = len(seen.sent["readout"])
     for place, name in enumerate(chain.taught):
         error = filtered(seen.wires[f"{name}.error"] @ chain.D[place].t(), alpha(T))
         pre = filtered(seen.sent[name], low_pass(T, 5e-3))
+        pre = pre - filtered(pre, low_pass(T, usual)) if usual else pre
         if name == "readout":
             post = error / model.readout.in_features
         else:
@@ -133,7 +134,18 @@ def test_other_models_are_refused():
         bound(build("rsnn", shape=(3,), classes=2))
 
 
-@pytest.mark.parametrize("options", [{"scale": 0.0}, {"cells": 3}, {"height": -1.0}, {"trace": 5.0}, {"delay": 20.0}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"scale": 0.0},
+        {"cells": 3},
+        {"height": -1.0},
+        {"trace": 5.0},
+        {"delay": 20.0},
+        {"usual": 20.0},
+        {"intercept": 1.0},
+    ],
+)
 def test_what_cannot_be_is_refused(options):
     with pytest.raises(ConfigurationError, match="nef-dfa"):
         registry.make("nef-dfa", **options)

@@ -40,7 +40,16 @@ from plausible.core.registry import register
 from plausible.core.rule import Claims, Inputs, Loss, Teacher, held, require, tunable
 from plausible.core.world import Quiz
 from plausible.functional.random import generator
-from plausible.rules.spiking.relay import Links, RelayLearner, entering, products, random_feedback, silent, traced
+from plausible.rules.spiking.relay import (
+    Links,
+    RelayLearner,
+    centred,
+    entering,
+    products,
+    random_feedback,
+    silent,
+    traced,
+)
 
 
 class Memory(NamedTuple):
@@ -72,14 +81,13 @@ class NEFSix(OnlineRule):
         scale: mean norm of the feedback weights of a cell.
         cells: of an error population, for each class.
         trace: time constant of ⟨·⟩, in seconds.
-        usual: time constant of what a synapse holds for usual, in seconds.
+        usual: time constant of what a synapse holds for usual, in seconds; 0: it takes nothing off, a control.
         explore: how often another action is taken than that which promises most.
         radius: the size of error that drives an error cell at its greatest rate.
         act: when the world asks for an action, as a part of the call.
         motor: time constant of the ⟨y⟩ that decides, in seconds.
         intercept: error cells begin to fire between 0 and this part of the radius.
         delay: of the error's conduction from the output to the first error population, in seconds.
-        centre: whether synapses take off what is usual; without, a control.
         gate: whether only cells learn that have fired lately; without, ψ = 1, a control.
         hidden: whether hidden layers learn; without, a control.
         redraw: draw B anew at every call, so that it carries no credit: a control.
@@ -114,7 +122,6 @@ class NEFSix(OnlineRule):
     motor: float = 20e-3
     intercept: float = 0.1
     delay: float = 0.0
-    centre: bool = True
     gate: bool = True
     hidden: bool = True
     redraw: bool = False
@@ -125,7 +132,7 @@ class NEFSix(OnlineRule):
         require(self.cells > 0 and self.cells % 2 == 0, self, "cells", "half of them are on cells and half off")
         require(0 < self.trace <= 1, self, "trace", "a time constant in seconds, such as 0.02")
         require(0 < self.motor <= 1, self, "motor", "a time constant in seconds, such as 0.01")
-        require(0 < self.usual <= 1, self, "usual", "a time constant in seconds, such as 1.0")
+        require(0 <= self.usual <= 1, self, "usual", "a time constant in seconds, such as 1.0")
         require(0 < self.act < 1, self, "act", "a part of the call, such as 0.5")
         require(0 <= self.intercept < 1, self, "intercept", "a part of the radius")
         require(0 <= self.explore <= 1, self, "explore", "a probability")
@@ -176,12 +183,11 @@ class NEFSix(OnlineRule):
         errors = learner.feedback.errors(links, other)
 
         pre = traced(memory.pre, entering(before), self.trace, net.dt)
-        usual = traced(memory.usual, pre, self.usual, net.dt)
+        unusual, usual = centred(pre, memory.usual, self.usual, net.dt)
         own = traced(memory.own, (cells.spikes for cells in after.hidden), self.trace, net.dt)
         share, lately = net.dt / len(y), net.neurons.cell.amplitude / self.trace * exp(-1) if self.gate else -1.0
         posts = {name: errors[name] * (trace > lately) * share for name, trace in zip(net.hidden, own, strict=True)}
         posts["readout"] = errors["readout"] * share
-        unusual = [trace - mean for trace, mean in zip(pre, usual, strict=True)] if self.centre else pre
         return (after, Memory(links, motor, acted, pre, usual, own)), y, products(posts, unusual, hidden=self.hidden)
 
     def _act(self, learner: RelayLearner, motor: Tensor, acted: Tensor, teaching: Teaching) -> Tensor:

@@ -36,7 +36,16 @@ from plausible.core.registry import register
 from plausible.core.rule import Claims, Inputs, Loss, held, require, tunable
 from plausible.functional import lif
 from plausible.functional.synapses import AlphaState
-from plausible.rules.spiking.relay import Links, RelayLearner, entering, products, random_feedback, silent, traced
+from plausible.rules.spiking.relay import (
+    Links,
+    RelayLearner,
+    centred,
+    entering,
+    products,
+    random_feedback,
+    silent,
+    traced,
+)
 
 
 class Memory(NamedTuple):
@@ -46,12 +55,14 @@ class Memory(NamedTuple):
         links: the chain of error populations.
         target: (N, classes), with its filter.
         pre: by layer, readout last, ⟨s⟩ (N, n_in).
+        usual: by layer, readout last, the slow mean of ⟨s⟩ (N, n_in).
         current: by hidden layer, ⟨J⟩ (N, n).
     """
 
     links: Links
     target: AlphaState
     pre: tuple[Tensor, ...]
+    usual: tuple[Tensor, ...]
     current: tuple[Tensor, ...]
 
 
@@ -65,6 +76,9 @@ class NEFDirectFeedbackAlignment(OnlineRule):
         height: d, of the pseudo-derivative.
         cells: of an error population, for each class.
         trace: time constant of ⟨s⟩ and ⟨J⟩, in seconds.
+        usual: time constant of what a synapse holds for usual and takes off ⟨s⟩, in seconds; 0: nothing, as in the
+            thesis.
+        intercept: error cells begin to fire between 0 and this part of an error of 1.
         delay: of the error's conduction from the output to the first error population, in seconds.
         hidden: whether hidden layers learn; without, a control.
         redraw: draw B anew at every call, so that it carries no credit: a control.
@@ -92,6 +106,8 @@ class NEFDirectFeedbackAlignment(OnlineRule):
     height: float = 0.33
     cells: int = 20
     trace: float = 5e-3
+    usual: float = 0.0
+    intercept: float = 0.8
     delay: float = 0.0
     hidden: bool = True
     redraw: bool = False
@@ -102,6 +118,8 @@ class NEFDirectFeedbackAlignment(OnlineRule):
         require(self.height > 0, self, "height", "without a derivative nothing is learned")
         require(self.cells > 0 and self.cells % 2 == 0, self, "cells", "half of them are on cells and half off")
         require(0 < self.trace <= 1, self, "trace", "a time constant in seconds, such as 0.005")
+        require(0 <= self.usual <= 1, self, "usual", "a time constant in seconds, such as 1.0, or 0")
+        require(0 <= self.intercept < 1, self, "intercept", "a part of an error of 1")
         require(0 <= self.delay <= 1, self, "delay", "a time in seconds, such as 0.01")
 
     def bind(self, model: nn.Module, loss: Loss, example: Inputs | None = None) -> RelayLearner:
@@ -111,15 +129,15 @@ class NEFDirectFeedbackAlignment(OnlineRule):
             CoverageError: the model is something else.
         """
         return RelayLearner(
-            model, self, loss, cells=self.cells, paired=False, scale=self.scale, radius=1.0, intercept=0.8,
-            delay=self.delay,
+            model, self, loss, cells=self.cells, paired=False, scale=self.scale, radius=1.0,
+            intercept=self.intercept, delay=self.delay,
         )  # fmt: skip
 
     def rest(self, learner: OnlineLearner, x: Tensor) -> Memory:
         """No spike has come by yet."""
         assert isinstance(learner, RelayLearner)
         pre, current, readout = silent(learner.spiking, len(x))
-        return Memory(learner.feedback.rest(readout), learner.spiking.synapse.rest(readout), pre, current)
+        return Memory(learner.feedback.rest(readout), learner.spiking.synapse.rest(readout), pre, pre, current)
 
     def step(
         self, learner: OnlineLearner, state: tuple[State, Memory], x_t: Tensor, teaching: Teaching
@@ -134,6 +152,7 @@ class NEFDirectFeedbackAlignment(OnlineRule):
         errors = learner.feedback.errors(links, other)
 
         pre = traced(memory.pre, entering(before), self.trace, net.dt)
+        unusual, usual = centred(pre, memory.usual, self.usual, net.dt)
         current = traced(memory.current, (cells.synapse.y + 1 for cells in after.hidden), self.trace, net.dt)
         share = net.dt / len(y)
         posts = {
@@ -141,4 +160,4 @@ class NEFDirectFeedbackAlignment(OnlineRule):
             for name, J in zip(net.hidden, current, strict=True)
         }
         posts["readout"] = errors["readout"] * (share / net.readout.in_features)
-        return (after, Memory(links, target, pre, current)), y, products(posts, pre, hidden=self.hidden)
+        return (after, Memory(links, target, pre, usual, current)), y, products(posts, unusual, hidden=self.hidden)

@@ -230,6 +230,19 @@ def traced(traces: Iterable[Tensor], values: Iterable[Tensor], tau: float, dt: f
     return tuple(LowPass(tau).step(trace, value, dt)[0] for trace, value in zip(traces, values, strict=True))
 
 
+def centred(
+    traces: tuple[Tensor, ...], usual: tuple[Tensor, ...], tau: float, dt: float
+) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """(the traces less what is usual, what is usual then): their mean over the time constant tau, in seconds.
+
+    With a tau of 0 nothing is taken off.
+    """
+    if tau == 0:
+        return traces, usual
+    usual = traced(usual, traces, tau, dt)
+    return tuple(trace - mean for trace, mean in zip(traces, usual, strict=True)), usual
+
+
 def entering(state: Any) -> list[Tensor]:
     """The spikes that each layer of a net in this state hears in the next step, the readout last."""
     return [state.seen, *(cells.spikes for cells in state.hidden)]
