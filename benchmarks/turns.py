@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import torch
 from contenders import Contender
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
@@ -59,7 +60,7 @@ class Duel:
 
 
 def take_turn(contender: Contender, count: int) -> Turn:
-    """``count`` steps in a row."""
+    """``count`` steps in a row; on a GPU, until all of them are done, and ``learn`` says when they were asked for."""
     learn = 0.0
     cpu, start = time.process_time(), time.perf_counter()
     for _ in range(count):
@@ -67,6 +68,8 @@ def take_turn(contender: Contender, count: int) -> Turn:
         contender.learn()
         learn += time.perf_counter() - before
         contender.optimizer.step()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
     return Turn((time.perf_counter() - start) / count, learn / count, (time.process_time() - cpu) / count)
 
 
