@@ -53,8 +53,13 @@ class Constraint(Registered):
         """What is to be kept of a weight, by name; called once, at binding."""
         return {}
 
+    def first(self, before: Tensor, after: Tensor, access: Access) -> Tensor:
+        """What is stored at binding: as at any other time, unless a constraint says otherwise. ``before`` is the weight
+        that was bound, ``after`` what the constraints before this one have made of it."""
+        return self.store(before, after, access)
+
     def store(self, before: Tensor, after: Tensor, access: Access) -> Tensor:
-        """What is stored where ``before`` was to become ``after``; at binding they are the same."""
+        """What is stored where ``before`` was to become ``after``."""
         return after
 
     def use(self, stored: Tensor, access: Access) -> Tensor:
@@ -105,7 +110,7 @@ class Constraints(nn.Module):
                 self._keys[index, name] = tuple(kept)
                 for key, value in kept.items():
                     self.register_buffer(_buffer(index, name, key), value)
-            self._store(name, weight, weight, 0)
+            self._store(name, weight, weight, 0, first=True)
 
     @torch.no_grad()
     def before_step(self, weights: Iterable[tuple[str, Tensor]]) -> None:
@@ -117,7 +122,7 @@ class Constraints(nn.Module):
         """Let what has become of the weights be stored."""
         for name, weight in weights:
             if name in self._before:
-                self._store(name, self._before[name], weight, step)
+                self._store(name, self._before[name], weight, step, first=False)
         self._before = {}
 
     @contextmanager
@@ -144,10 +149,11 @@ class Constraints(nn.Module):
                     weight.copy_(value)
             self._reading = False
 
-    def _store(self, name: str, before: Tensor, weight: Tensor, step: int) -> None:
+    def _store(self, name: str, before: Tensor, weight: Tensor, step: int, *, first: bool) -> None:
         after = weight
         for index, constraint in self._on(name):
-            after = constraint.store(before, after, self._access(index, name, "store", step))
+            write = constraint.first if first else constraint.store
+            after = write(before, after, self._access(index, name, "store", step))
         if after is not weight:
             weight.copy_(after)
 
