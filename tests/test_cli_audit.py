@@ -117,10 +117,21 @@ def test_a_rule_is_audited_on_the_model_it_is_made_for(run, monkeypatch):
     assert "(64 → " in given["model"] and "(1 → " in own["model"]
 
 
+def test_a_constraint_reaches_the_audited_learner_and_the_scorecard_names_it(run, tmp_path):
+    words = ["dfa", "--criteria", "Dale's-law", *SMALL, "--json"]
+    under = run(*words, "--constraint", "dale:inhibitory=0.5", "--out", "cards")
+    cards = [json.loads(result.stdout)["scorecards"][0] for result in (run(*words), under)]
+    assert [card["findings"]["Dale's law"]["verdict"] for card in cards] == ["violated", "solved"]
+    assert [card["subject"] for card in cards] == ["dfa", "dfa + dale"]
+    assert Scorecard.read(tmp_path / "cards" / "dfa-dale.json") == Scorecard.from_dict(cards[1])
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         ([], "Name a rule"),
+        (["fa", "--constraint", "dayle"], "no constraint named 'dayle'. Did you mean 'dale'?"),
+        (["--target", "lab_for_audit:pretended", "--constraint", "dale"], "--constraint acts on"),
         (["faa"], "Did you mean 'fa'?"),
         (["fa", "--criteria", "weight-transports"], "Did you mean 'weight transport'?"),
         (["fa:scalee=2"], "Did you mean 'scale'?"),

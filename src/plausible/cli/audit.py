@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -53,6 +53,7 @@ def audit(
     seed: Annotated[
         int, typer.Option(help="Of the weights, the feedback and the batch.", rich_help_panel=EXPERIMENT)
     ] = 0,
+    constraints: options.Constraints = None,
     settings: options.Set = None,
     out: Annotated[
         Path | None, typer.Option(help="Directory for the scorecards, as JSON.", rich_help_panel=WHERE)
@@ -80,8 +81,15 @@ def audit(
             "There is nothing to audit. Name a rule, as in `plausible audit fa`, or code of your own, as in "
             "`plausible audit --target package.module:factory`; `plausible rules` lists the rules."
         )
+    if target and constraints:
+        raise ConfigurationError(
+            "--constraint acts on the weights of rules that are bound here, and the code that --target names binds its "
+            "own. Audit it in a command without --constraint, or let its step keep the constraint."
+        )
     only = [get(name).name for name in options.listed(criteria)] if criteria else None
-    entries = _entries(rules or [], target or [], data, model, settings, batch_size=examples, seed=seed, device=device)
+    medium = options.constraints_of(constraints)
+    flags = {"batch_size": examples, "seed": seed, "device": device, "constraints": medium}
+    entries = _entries(rules or [], target or [], data, model, settings, **flags)
     cards = []
     with scorecards.progress(quiet=quiet or as_json) as watcher:
         for label, run, foreign in entries:
@@ -107,7 +115,7 @@ def _entries(
     data: str,
     model: str | None,
     settings: list[str] | None,
-    **flags: int | str | None,
+    **flags: Any,
 ) -> "list[tuple[str, Run, bool]]":
     """(label, run, whether it is foreign code) of each thing to audit; of foreign code, only the run's data count."""
     from plausible.compare.comparison import Contender
@@ -119,7 +127,9 @@ def _entries(
     for place, contender in enumerate(asked):
         base = options.shipped_base(data, model or registry.get(contender.rule).model, **flags)
         base, assigned = options.assign(base, asked, pairs)
-        entries.append((contender.label, assigned[place].applied(base), False))
+        run = assigned[place].applied(base)
+        medium = [name for each in run.constraints for name in each]  # which a scorecard should name
+        entries.append((" + ".join([contender.label, *medium]), run, False))
     for target in targets:
         base, _ = options.assign(options.shipped_base(data, model or "mlp", **flags), asked, pairs)
         entries.append((target, base, True))
