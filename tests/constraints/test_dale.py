@@ -150,8 +150,8 @@ def test_direct_feedback_comes_from_the_same_cells_to_all_layers():
     assert len(stored) == 2 and stored[0] == stored[1] and -1.0 in stored[0]
 
 
-def test_order_in_a_chain():
-    """Binding balances what is stored first, once: later writings that another constraint disturbs are projected."""
+def test_levels_come_after_the_law_and_break_it_nowhere():
+    """Zero is among the levels, and so rounding takes nothing across it: both constraints hold of what is stored."""
     model = net()
     learner, optimizer = bind(model, Dale(), registry.constraints.make("quantised", bits=4))
     law = signs(model[2].weight)
@@ -161,6 +161,18 @@ def test_order_in_a_chain():
         optimizer.step()
         assert len(model[2].weight.abs().unique()) <= 8
         assert not (model[2].weight * torch.tensor(law) < 0).any()
+
+
+def test_a_weight_that_something_else_took_across_zero_is_projected_and_not_balanced_anew():
+    model = net()
+    _, optimizer = bind(model, Dale())
+    before = model[2].weight.detach().clone()
+    with torch.no_grad():
+        model[2].weight[3, 4] *= -1
+    model[2].weight.grad = torch.zeros_like(before)
+    optimizer.step()
+    before[3, 4] = 0.0
+    assert torch.equal(model[2].weight, before)
 
 
 @pytest.mark.parametrize(
