@@ -13,11 +13,16 @@ rate, seeds 0 to 2, and validation images.
 """
 
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
+import matplotlib
+import matplotlib.pyplot as plt
 import study
 
-from plausible.train import Run
+from plausible.train import Result, Run
+
+matplotlib.use("Agg")
 
 HOME = Path("plausible-runs/all-six")
 RATES, SEEDS = (1e-3, 2e-3, 3e-3, 1e-2), (5, 6, 7, 8, 9)
@@ -55,7 +60,8 @@ ABLATIONS = {
     "two hidden layers": _small({"depth": 2}),
     "on and off cells as sensors": _small({"sensors": "on-off"}),
     "a learning rate that does not fall": SMALL.replace(schedule="constant"),
-    "a learning rate for all, no Adam: SGD, 300": SMALL.replace(optimizer="SGD", lr=300.0),
+    "cells that race act, and their noise explores (`actor`)": _small(actor=True, noise=1.0),
+    "Dale's law": SMALL.replace(constraints=[{"dale": {}}]),
 }
 DELAYS = {
     (trace, delay): _small(trace=trace, delay=delay)
@@ -129,7 +135,33 @@ def main() -> None:
         for trace in sorted({trace for trace, _ in DELAYS})
     ]
     page += study.table(["", *(f"{1e3 * delay:g} ms" for delay in delays)], rows)
+    _draw({name: seeded(run) for name, run in ABLATIONS.items()}, small)
     study.write("all-six", page, {"trial": found, "final": came, "small": small})
+
+
+def _draw(ablations: dict[str, list[Run]], small: dict[Run, Result]) -> None:
+    """``docs/img/all-six.svg``: ablations, and delays against accuracy; a dot for each seed."""
+    plt.rcParams.update({"svg.hashsalt": "plausible", "axes.spines.top": False, "axes.spines.right": False})
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.5), layout="constrained", width_ratios=(1.2, 1))
+
+    def accuracies(runs: list[Run]) -> list[float]:
+        return [100 * (small[run].validation_accuracy or 0.0) for run in runs if run in small]
+
+    for place, runs in enumerate(ablations.values()):
+        left.plot(accuracies(runs), [place] * len(accuracies(runs)), "o", color="#0072b2", alpha=0.6)
+    left.axvline(mean(accuracies(ablations["as it is"])), color="#d5d9de", zorder=0)
+    left.set(xlabel="validation accuracy, %", xlim=(40, 100), yticks=range(len(ablations)), yticklabels=ablations)
+    left.invert_yaxis()
+    for (trace, colour), marker in zip({0.01: "#d55e00", 0.03: "#008f68"}.items(), "os", strict=True):
+        delays = sorted({delay for _, delay in DELAYS})
+        each = [accuracies(seeded(DELAYS[trace, delay])) for delay in delays]
+        right.plot([1e3 * delay for delay in delays], [mean(found) for found in each], color=colour)
+        for delay, found in zip(delays, each, strict=True):
+            right.plot([1e3 * delay] * len(found), found, marker, color=colour, alpha=0.6)
+        right.annotate(f"traces of {1e3 * trace:g} ms", (1e3 * delays[-1], mean(each[-1])), (-8, 4), color=colour,
+                       textcoords="offset points", ha="right")  # fmt: skip
+    right.set(xlabel="delay of the error, ms", ylabel="validation accuracy, %", ylim=(30, 100))
+    figure.savefig(Path(__file__).parent.parent / "docs/img/all-six.svg", metadata={"Date": None})
 
 
 if __name__ == "__main__":

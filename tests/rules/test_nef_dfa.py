@@ -68,6 +68,13 @@ def test_an_error_that_is_delayed_is_that_of_so_many_steps_before():
     assert sent[0].error.y.any()
 
 
+def test_before_the_target_is_told_error_cells_are_silent():
+    model, (x, y) = net(1), examples()
+    half, seen = model.hold // 2, Observed(bound(model, told=0.5), x, y)
+    assert not seen.wires["readout.error"][:half].any() and not seen.wires["linear1.error"][:half].any()
+    assert seen.wires["readout.error"][half:].any() and seen.wires["linear1.error"][half:].any()
+
+
 def test_feedback_norms_are_as_asked_and_do_not_depend_on_weights():
     one, other = bound(net(2)), bound(net(2, spread=3.0))
     B = one.state_dict()["feedback.B_linear1"]

@@ -40,6 +40,7 @@ from plausible.core.registry import register
 from plausible.core.rule import Claims, Inputs, Loss, Teacher, held, require, tunable
 from plausible.core.world import Quiz
 from plausible.functional.random import generator
+from plausible.rules.spiking.actor import DECIDING, Race, raced, ready
 from plausible.rules.spiking.relay import (
     Links,
     RelayLearner,
@@ -59,6 +60,7 @@ class Memory(NamedTuple):
         links: the chain of error populations.
         motor: (N, classes), ⟨y⟩.
         acted: (N, classes), m.
+        race: of the cells that act, if there are any.
         pre: by layer, readout last, ⟨s⟩ (N, n_in).
         usual: by layer, readout last, the slow mean of ⟨s⟩ (N, n_in).
         own: by hidden layer, ⟨s⟩ (N, n) of its own cells.
@@ -67,6 +69,7 @@ class Memory(NamedTuple):
     links: Links
     motor: Tensor
     acted: Tensor
+    race: Race
     pre: tuple[Tensor, ...]
     usual: tuple[Tensor, ...]
     own: tuple[Tensor, ...]
@@ -84,6 +87,9 @@ class NEFSix(OnlineRule):
         usual: time constant of what a synapse holds for usual, in seconds; 0: it takes nothing off, a control.
         explore: how often another action is taken than that which promises most.
         radius: the size of error that drives an error cell at its greatest rate.
+        noise: σ of the cells that act, in units of their threshold.
+        actor: whether cells that race act (:mod:`plausible.rules.spiking.actor`), and their noise explores; without,
+            the greatest ⟨y⟩ is found from outside, and ``explore`` counts.
         act: when the world asks for an action, as a part of the call.
         motor: time constant of the ⟨y⟩ that decides, in seconds.
         intercept: error cells begin to fire between 0 and this part of the radius.
@@ -122,6 +128,8 @@ class NEFSix(OnlineRule):
     motor: float = 20e-3
     intercept: float = 0.1
     delay: float = 0.0
+    noise: float = 2.0
+    actor: bool = False
     gate: bool = True
     hidden: bool = True
     redraw: bool = False
@@ -136,6 +144,7 @@ class NEFSix(OnlineRule):
         require(0 < self.act < 1, self, "act", "a part of the call, such as 0.5")
         require(0 <= self.intercept < 1, self, "intercept", "a part of the radius")
         require(0 <= self.explore <= 1, self, "explore", "a probability")
+        require(self.noise >= 0, self, "noise", "a standard deviation cannot be negative")
         require(0 <= self.delay <= 1, self, "delay", "a time in seconds, such as 0.01")
         require(self.radius > 0, self, "radius", "cells need something to answer to")
 
@@ -167,7 +176,8 @@ class NEFSix(OnlineRule):
         """No spike has come by yet, and nothing was done."""
         assert isinstance(learner, RelayLearner)
         pre, own, readout = silent(learner.spiking, len(x))
-        return Memory(learner.feedback.rest(readout), readout, readout, pre, pre, own)
+        race = ready(learner.spiking.neurons.cell, readout)
+        return Memory(learner.feedback.rest(readout), readout, readout, race, pre, pre, own)
 
     def step(
         self, learner: OnlineLearner, state: tuple[State, Memory], x_t: Tensor, teaching: Teaching
@@ -177,7 +187,7 @@ class NEFSix(OnlineRule):
         net, (before, memory) = learner.spiking, state
         after, y = net.step(before, x_t)
         (motor,) = traced([memory.motor], [y], self.motor, net.dt)
-        acted = self._act(learner, motor, memory.acted, teaching)
+        race, acted = self._act(learner, motor, memory, teaching)
         links = learner.feedback.step(learner, memory.links, acted * (y - teaching.rewarded(y).unsqueeze(1)))
         other = random_feedback(net, self.scale, self.seed, learner.context.iteration) if self.redraw else None
         errors = learner.feedback.errors(links, other)
@@ -188,18 +198,33 @@ class NEFSix(OnlineRule):
         share, lately = net.dt / len(y), net.neurons.cell.amplitude / self.trace * exp(-1) if self.gate else -1.0
         posts = {name: errors[name] * (trace > lately) * share for name, trace in zip(net.hidden, own, strict=True)}
         posts["readout"] = errors["readout"] * share
-        return (after, Memory(links, motor, acted, pre, usual, own)), y, products(posts, unusual, hidden=self.hidden)
+        return (
+            (after, Memory(links, motor, acted, race, pre, usual, own)),
+            y,
+            products(posts, unusual, hidden=self.hidden),
+        )
 
-    def _act(self, learner: RelayLearner, motor: Tensor, acted: Tensor, teaching: Teaching) -> Tensor:
-        """m: the world asks once in a call, and its answer is there until the end."""
+    def _act(self, learner: RelayLearner, motor: Tensor, memory: Memory, teaching: Teaching) -> tuple[Race, Tensor]:
+        """The race, and m: the world asks once in a call, and its answer is there until the end."""
+        net, race, asked = learner.spiking, memory.race, int(self.act * teaching.steps)
         if teaching.step == 0:
-            return torch.zeros_like(acted)
-        if teaching.step != int(self.act * teaching.steps):
-            return acted
-        draw = generator(self.seed, "explore", learner.context.iteration)
-        N, classes = motor.shape
-        other = torch.randint(classes, (N,), generator=draw).to(motor.device)
-        tries = (torch.rand(N, generator=draw) < self.explore).to(motor.device)
-        action = torch.where(tries, other, motor.argmax(1))
+            return ready(net.neurons.cell, motor), torch.zeros_like(motor)
+        if teaching.step > asked:
+            return race, memory.acted
+        draw = generator(self.seed, "explore", learner.context.iteration, *([teaching.step] if self.actor else []))
+        if self.actor and asked - teaching.step < DECIDING / net.dt:
+            noise = self.noise * torch.randn(motor.shape, generator=draw).to(motor)
+            race = raced(net.neurons.cell, race, motor, noise, net.dt)
+        if teaching.step < asked:
+            return race, memory.acted
+        if self.actor:
+            acted = race.won
+            action = torch.where(acted.any(1), acted.argmax(1), -1)
+        else:
+            N, classes = motor.shape
+            other = torch.randint(classes, (N,), generator=draw).to(motor.device)
+            tries = (torch.rand(N, generator=draw) < self.explore).to(motor.device)
+            action = torch.where(tries, other, motor.argmax(1))
+            acted = torch.zeros_like(motor).scatter_(1, action.unsqueeze(1), 1.0)
         teaching.act(action)
-        return torch.zeros_like(acted).scatter_(1, action.unsqueeze(1), 1.0)
+        return race, acted

@@ -79,6 +79,8 @@ class NEFDirectFeedbackAlignment(OnlineRule):
         usual: time constant of what a synapse holds for usual and takes off ⟨s⟩, in seconds; 0: nothing, as in the
             thesis.
         intercept: error cells begin to fire between 0 and this part of an error of 1.
+        told: from which part of a call on the target is there; before, error cells have nothing to answer to. 0: at
+            once, as in the thesis.
         delay: of the error's conduction from the output to the first error population, in seconds.
         hidden: whether hidden layers learn; without, a control.
         redraw: draw B anew at every call, so that it carries no credit: a control.
@@ -108,6 +110,7 @@ class NEFDirectFeedbackAlignment(OnlineRule):
     trace: float = 5e-3
     usual: float = 0.0
     intercept: float = 0.8
+    told: float = 0.0
     delay: float = 0.0
     hidden: bool = True
     redraw: bool = False
@@ -120,6 +123,7 @@ class NEFDirectFeedbackAlignment(OnlineRule):
         require(0 < self.trace <= 1, self, "trace", "a time constant in seconds, such as 0.005")
         require(0 <= self.usual <= 1, self, "usual", "a time constant in seconds, such as 1.0, or 0")
         require(0 <= self.intercept < 1, self, "intercept", "a part of an error of 1")
+        require(0 <= self.told < 1, self, "told", "a part of the call, such as 0.5")
         require(0 <= self.delay <= 1, self, "delay", "a time in seconds, such as 0.01")
 
     def bind(self, model: nn.Module, loss: Loss, example: Inputs | None = None) -> RelayLearner:
@@ -147,7 +151,8 @@ class NEFDirectFeedbackAlignment(OnlineRule):
         net, (before, memory) = learner.spiking, state
         after, y = net.step(before, x_t)
         told, target = net.synapse.step(memory.target, teaching.target(y), net.dt)
-        links = learner.feedback.step(learner, memory.links, y - told)
+        there = teaching.step >= int(self.told * teaching.steps)
+        links = learner.feedback.step(learner, memory.links, (y - told) * there)
         other = random_feedback(net, self.scale, self.seed, learner.context.iteration) if self.redraw else None
         errors = learner.feedback.errors(links, other)
 
