@@ -3,7 +3,7 @@
     python benchmarks/nef.py --json results/nef.json
 
 Two populations of n LIF neurons pass on d dimensions over a low-pass synapse, at steps of 1 ms. nengo runs one stream;
-ours runs one, and many side by side. The two take turns in one process (see ``turns.py``); the ratio is that of the
+ours runs one, and many side by side, eager and compiled. Two take turns in one process (see ``turns.py``); the ratio is that of the
 time per step *and stream*, so that below 1 ours is faster.
 """
 
@@ -16,9 +16,11 @@ import nengo
 import torch
 from contenders import Contender
 from lif import Still
+from torch import Tensor
 from turns import Duel, warm_up
 
 from plausible.functional.ensemble import Ensemble
+from plausible.functional.lif import Membrane
 from plausible.functional.synapses import LowPass
 
 STEPS, D = 50, 8
@@ -26,21 +28,24 @@ NEURONS = (200, 2000, 8000)
 STREAMS = (1, 32)
 
 
-def ours(n: int, streams: int) -> Contender:
+def ours(n: int, streams: int, *, compiled: bool) -> Contender:
     """So many steps of so many streams."""
     first, second, synapse = Ensemble(n, D, seed=1), Ensemble(n, D, seed=2), LowPass(0.005)
     decoders = first.decoders().t().contiguous()
     x = torch.randn(streams, D) / D**0.5 / 2
     state = [None, None, torch.zeros(streams, D)]
 
+    def step(a: Membrane | None, b: Membrane | None, read: Tensor) -> tuple[Membrane, Membrane, Tensor]:
+        spikes, a = first(x, a)
+        _, b = second(read, b)
+        return a, b, synapse.step(read, spikes @ decoders, 1e-3)[0]
+
+    take = torch.compile(step, fullgraph=True, dynamic=False) if compiled else step
+
     def run() -> None:
-        a, b, read = state
         with torch.no_grad():
             for _ in range(STEPS):
-                spikes, a = first(x, a)
-                _, b = second(read, b)
-                read, _ = synapse.step(read, spikes @ decoders, 1e-3)
-        state[:] = a, b, read
+                state[:] = take(*state)
 
     return Contender(run, Still(), [])  # type: ignore[arg-type]
 
@@ -66,18 +71,23 @@ def main() -> None:
     found: dict[str, object] = {name: version(name) for name in ("torch", "nengo")}
     for n in NEURONS:
         peer = theirs(n)
-        duels = {streams: Duel(ours(n, streams), peer) for streams in STREAMS}
+        duels = {
+            (streams, how): Duel(ours(n, streams, compiled=how == "compiled"), peer)
+            for streams in STREAMS
+            for how in ("eager", "compiled")
+        }
         count = warm_up(peer)
         for duel in duels.values():
             warm_up(duel.mine)
         for _ in range(options.repeats):
             for duel in duels.values():
                 duel.meet(count)
-        for streams, duel in duels.items():
+        for (streams, how), duel in duels.items():
             result = duel.result()
             wall = {key: value / streams for key, value in result["wall"].items()}  # type: ignore[union-attr]
-            found[f"{n} neurons, {streams} streams"] = {"ratio": wall, "seconds": result["seconds"]}
-            print(f"{n:5} neurons, {streams:3} streams: {wall['median']:.3f} ({wall['low']:.3f} to {wall['high']:.3f})")
+            found[f"{n} neurons, {streams} streams, {how}"] = {"ratio": wall, "seconds": result["seconds"]}
+            interval = f"{wall['low']:.3f} to {wall['high']:.3f}"
+            print(f"{n:5} neurons, {streams:3} streams, {how:8}: {wall['median']:.3f} ({interval})")
         if options.json:
             options.json.write_text(json.dumps(found, indent=1) + "\n")
 

@@ -40,7 +40,7 @@ def test_its_spikes_and_decoders_are_nengo_s_for_the_same_tuning():
 @pytest.mark.parametrize("d", [1, 3])
 def test_a_channel_passes_on_what_it_is_given(d):
     ensemble, synapse = Ensemble(100 * d, d, seed=1), LowPass(0.05)
-    x = torch.randn(8, d) / d**0.5 / 2
+    x = (2 * torch.rand(8, d, generator=torch.Generator().manual_seed(0)) - 1) / d**0.5  # within the radius
     D, state, read, seen = ensemble.decoders(), None, torch.zeros(8, d), []
     for _ in range(600):
         spikes, state = ensemble(x, state)

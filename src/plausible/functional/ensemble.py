@@ -74,8 +74,7 @@ class Ensemble(nn.Module):
 
     def current(self, x: Tensor) -> Tensor:
         """J (N, n) that a vector (N, d) makes."""
-        scaled = self.encoders * (self.gain / self.radius).unsqueeze(1)
-        return torch.addmm(self.bias.to(x), x, scaled.to(x).t())
+        return torch.addcmul(self.bias.to(x), x @ self.encoders.to(x).t(), self.gain.to(x) / self.radius)
 
     def rates(self, x: Tensor) -> Tensor:
         """The rates (N, n) at constant vectors (N, d), times the amplitude."""
