@@ -3,8 +3,8 @@
     python benchmarks/nef.py --json results/nef.json
 
 Two populations of n LIF neurons pass on d dimensions over a low-pass synapse, at steps of 1 ms. nengo runs one stream;
-ours runs one, and many side by side, eager and compiled. Two take turns in one process (see ``turns.py``); the ratio is that of the
-time per step *and stream*, so that below 1 ours is faster.
+ours runs one, and many side by side, eager and compiled. Two take turns in one process (see ``turns.py``); the ratio is
+that of the time per step *and stream*, so that below 1 ours is faster.
 """
 
 import argparse
