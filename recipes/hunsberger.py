@@ -7,9 +7,9 @@ of this project; then Samadi et al. (2017), 2.95 %, and eRBP, Neftci et al. (201
 more epochs. All rules here teach the same net, 784-200-10, one stimulus for 80 ms at steps of 2 ms in each of 64
 streams that go on all the time, by Adam, its rate falling to 0.
 
-Trials have one epoch, seed 0 and three learning rates for every rule and control; the best by the accuracy on the 6,000
-validation images is run for five epochs with the seeds 5 to 9, and only there the test images are looked at. On
-Fashion-MNIST the rates are those found on MNIST.
+Trials have five epochs, as the runs have (of one epoch they took too high a rate), seed 0 and three learning rates for
+every rule and control; the best by the accuracy on the 6,000 validation images is run with the seeds 5 to 9, and only
+there the test images are looked at. On Fashion-MNIST the rates are those found on MNIST.
 """
 
 from pathlib import Path
@@ -23,7 +23,7 @@ HOME = Path("plausible-runs/hunsberger")
 RATES, SEEDS = (1e-3, 2e-3, 4e-3), (5, 6, 7, 8, 9)
 NET = {"width": 200, "depth": 1, "sensors": "on", "bias": True, "spread": 0.05}
 BASE = Run(
-    data="mnist", model="lif-mlp", rule="nef-dfa", optimizer="Adam", weight_decay=0.0, epochs=1, probe_size=0,
+    data="mnist", model="lif-mlp", rule="nef-dfa", optimizer="Adam", weight_decay=0.0, epochs=5, probe_size=0,
     model_options=NET,
 )  # fmt: skip
 OURS = {"usual": 1.0, "told": 0.5}
@@ -40,7 +40,7 @@ DATA: dict[str, dict[str, Any]] = {
     "mnist": {},
     "fashion-mnist": {"data": "fashion-mnist", "model_options": {**NET, "sensors": "on-off"}},
 }
-THESIS = BASE.replace(seed=5, model_options={**NET, "width": 500, "depth": 2, "dt": 1e-3, "shown": 0.33})
+THESIS = BASE.replace(seed=5, epochs=1, model_options={**NET, "width": 500, "depth": 2, "dt": 1e-3, "shown": 0.33})
 """The thesis' own time step and time of an image, and its widths; it has six epochs of one stream."""
 
 
@@ -52,7 +52,7 @@ def trials() -> dict[tuple[str, float], Run]:
 def finals(best: dict[str, float]) -> dict[tuple[str, str], list[Run]]:
     """By data set and rule, a run for each seed."""
     return {
-        (data, name): [BASE.replace(**own, **there, lr=best[name], epochs=5, seed=seed) for seed in SEEDS]
+        (data, name): [BASE.replace(**own, **there, lr=best[name], seed=seed) for seed in SEEDS]
         for data, there in DATA.items()
         for name, own in RULES.items()
         if name in best and (data == "mnist" or own.get("rule_options"))
@@ -85,7 +85,7 @@ def main() -> None:
             for (data, name), runs in ends.items()
         ],
     )
-    page += "\n## Trials: one epoch, seed 0, validation accuracy on MNIST in per cent, by learning rate\n\n"
+    page += "\n## Trials: five epochs, seed 0, validation accuracy on MNIST in per cent, by learning rate\n\n"
     page += study.table(
         ["", *(f"{lr:g}" for lr in RATES)],
         [(name, *(f"{100 * seen[name, lr]:.2f}" for lr in RATES)) for name in best],
