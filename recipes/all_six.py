@@ -60,7 +60,7 @@ ABLATIONS = {
     "two hidden layers": _small({"depth": 2}),
     "on and off cells as sensors": _small({"sensors": "on-off"}),
     "a learning rate that does not fall": SMALL.replace(schedule="constant"),
-    "cells that race act, and their noise explores (`actor`)": _small(actor=True, noise=1.0),
+    **{f"cells that race act (`actor`), noise {sd:g}": _small(actor=True, noise=sd) for sd in (1.0, 2.0, 3.0)},
     "Dale's law": SMALL.replace(constraints=[{"dale": {}}]),
 }
 DELAYS = {
