@@ -150,17 +150,22 @@ def _draw(ablations: dict[str, list[Run]], small: dict[Run, Result]) -> None:
     for place, runs in enumerate(ablations.values()):
         left.plot(accuracies(runs), [place] * len(accuracies(runs)), "o", color="#0072b2", alpha=0.6)
     left.axvline(mean(accuracies(ablations["as it is"])), color="#d5d9de", zorder=0)
-    left.set(xlabel="validation accuracy, %", xlim=(40, 100), yticks=range(len(ablations)), yticklabels=ablations)
+    left.set(
+        xlabel="validation accuracy, %",
+        xlim=(40, 100),
+        yticks=range(len(ablations)),
+        yticklabels=[name.replace("`", "") for name in ablations],
+    )
     left.invert_yaxis()
     for (trace, colour), marker in zip({0.01: "#d55e00", 0.03: "#008f68"}.items(), "os", strict=True):
         delays = sorted({delay for _, delay in DELAYS})
         each = [accuracies(seeded(DELAYS[trace, delay])) for delay in delays]
-        right.plot([1e3 * delay for delay in delays], [mean(found) for found in each], color=colour)
+        right.plot([1e3 * delay for delay in delays], [mean(found) for found in each], color=colour,
+                   label=f"traces of {1e3 * trace:g} ms")  # fmt: skip
         for delay, found in zip(delays, each, strict=True):
             right.plot([1e3 * delay] * len(found), found, marker, color=colour, alpha=0.6)
-        right.annotate(f"traces of {1e3 * trace:g} ms", (1e3 * delays[-1], mean(each[-1])), (-8, 4), color=colour,
-                       textcoords="offset points", ha="right")  # fmt: skip
     right.set(xlabel="delay of the error, ms", ylabel="validation accuracy, %", ylim=(30, 100))
+    right.legend(frameon=False, loc="lower left")
     figure.savefig(Path(__file__).parent.parent / "docs/img/all-six.svg", metadata={"Date": None})
 
 
