@@ -70,6 +70,7 @@ def main() -> None:
     torch.set_num_threads(1)
     found: dict[str, object] = {name: version(name) for name in ("torch", "nengo")}
     for n in NEURONS:
+        torch.compiler.reset()  # a size more is a compilation more, of which torch takes so many
         peer = theirs(n)
         duels = {
             (streams, how): Duel(ours(n, streams, compiled=how == "compiled"), peer)

@@ -5,8 +5,8 @@
 Paper: Hunsberger (2018), whose figure has no number in its text. A 10 × 30 matrix T with orthonormal rows; x is
 normal with standard deviation .5, shown for .25 s; the net, 30-80-80-10 at steps of 1 ms, is to answer T x. His
 constants: τ_rc 50 ms, amplitude .024, four output cells for each dimension, weights that start as normal numbers of
-4.4e-4, η .05, B of 1.7, 500 s. To reach: an error that falls; a port to nengo came to .739 of the targets' size after
-500 s, with one seed.
+4.4e-4, η .05, B of N(0, 1.7²), 500 s. To reach: an error that falls; a port to nengo came to .739 of the targets' size
+after 500 s, with one seed.
 
 The error is the mean over stimuli of the root mean square of y − y*, relative to that of y*, in blocks of 50 s. Weights
 change after each stimulus, where the thesis changes them at each step.
@@ -36,7 +36,7 @@ def errors(seed: int) -> list[float]:
         "lif-mlp", shape=(30,), classes=10, width=80, depth=2, dt=1e-3, shown=SHOWN, reach=1.0, cells=4, tau_rc=0.05,
         amplitude=0.024, spread=4.4e-4, seed=seed,
     )  # fmt: skip
-    learner = plausible.bind(model, registry.make("nef-dfa", cells=4, seed=seed), F.mse_loss)
+    learner = plausible.bind(model, registry.make("nef-dfa", cells=4, scale=1.7 * 10**0.5, seed=seed), F.mse_loss)
     optimizer = torch.optim.SGD(model.parameters(), lr=RATE)
     wrong, size, found = 0.0, 0.0, []
     for k in range(1, round(SECONDS / SHOWN) + 1):
