@@ -1,4 +1,4 @@
-"""NEF-6: what a spiking net learns on MNIST and Fashion-MNIST from one bit of reward, with nothing that was not local.
+"""NEF-6: what a spiking net learns on MNIST and Fashion-MNIST from one bit of reward.
 
     python recipes/all_six.py --jobs 2        hours of one core; goes on where it was stopped
 
@@ -92,18 +92,7 @@ def seeded(run: Run) -> list[Run]:
 def main() -> None:
     """Run what has not been run, and write both files."""
     jobs, parts = study.arguments(__doc__ or "")
-    tried = trials()
-    if "trial" in parts:
-        study.results(tried.values(), HOME, jobs)
-    found = study.finished(tried.values(), HOME)
-    seen = {key: found[run].validation_accuracy or 0.0 for key, run in tried.items() if run in found}
-    best = {
-        name: max(RATES, key=lambda lr: seen[name, lr]) for name in RULES if all((name, lr) in seen for lr in RATES)
-    }
-    ends = finals(best)
-    if "final" in parts:
-        study.results((run for runs in ends.values() for run in runs), HOME, jobs)
-    came = study.finished((run for runs in ends.values() for run in runs), HOME)
+    stages = study.staged(trials(), finals, HOME, jobs, parts)
     wanted = [one for run in (*ABLATIONS.values(), *DELAYS.values()) for one in seeded(run)]
     if "small" in parts:
         study.results(wanted, HOME, jobs)
@@ -113,19 +102,7 @@ def main() -> None:
         return study.validation([small[one] for one in seeded(run) if one in small])
 
     page = "# NEF-6\n\nMade by `python recipes/all_six.py`, whose header says how: mean ± standard deviation (seeds).\n"
-    page += "\n## Five epochs: test accuracy in per cent\n\n"
-    page += study.table(
-        ["", "learning rate", "test accuracy"],
-        [
-            (f"{data}: {name}", f"{best[name]:g}", study.test([came[run] for run in runs if run in came]))
-            for (data, name), runs in ends.items()
-        ],
-    )
-    page += "\n## Trials: two epochs, seed 0, validation accuracy on MNIST in per cent, by learning rate\n\n"
-    page += study.table(
-        ["", *(f"{lr:g}" for lr in RATES)],
-        [(name, *(f"{100 * seen[name, lr]:.2f}" for lr in RATES)) for name in best],
-    )
+    page += stages.tables("two epochs")
     page += "\n## What each ingredient does: 100 cells, one epoch, validation accuracy in per cent\n\n"
     page += study.table(["", "accuracy"], [(name, spread(run)) for name, run in ABLATIONS.items()])
     page += "\n## Delay of the error on its way to the first error population, likewise\n\n"
@@ -136,7 +113,7 @@ def main() -> None:
     ]
     page += study.table(["", *(f"{1e3 * delay:g} ms" for delay in delays)], rows)
     _draw({name: seeded(run) for name, run in ABLATIONS.items()}, small)
-    study.write("all-six", page, {"trial": found, "final": came, "small": small})
+    study.write("all-six", page, {"trial": stages.found, "final": stages.came, "small": small})
 
 
 def _draw(ablations: dict[str, list[Run]], small: dict[Run, Result]) -> None:

@@ -62,38 +62,19 @@ def finals(best: dict[str, float]) -> dict[tuple[str, str], list[Run]]:
 def main() -> None:
     """Run what has not been run, and write both files."""
     jobs, parts = study.arguments(__doc__ or "")
-    tried = trials()
-    if "trial" in parts:
-        study.results(tried.values(), HOME, jobs)
-    found = study.finished(tried.values(), HOME)
-    seen = {(name, lr): found[run].validation_accuracy or 0.0 for (name, lr), run in tried.items() if run in found}
-    best = {
-        name: max(RATES, key=lambda lr: seen[name, lr]) for name in RULES if all((name, lr) in seen for lr in RATES)
-    }
-    ends = finals(best)
-    if "final" in parts:
-        study.results((run for runs in ends.values() for run in runs), HOME, jobs)
-    came = study.finished((run for runs in ends.values() for run in runs), HOME)
+    stages = study.staged(trials(), finals, HOME, jobs, parts)
+    if "small" in parts:
+        study.results([THESIS], HOME, jobs)
+    thesis = study.finished([THESIS], HOME)
     page = (
-        "# Hunsberger's network, online in spikes\n\nMade by `python recipes/hunsberger.py`, whose header says how.\n\n"
+        "# Hunsberger's network, online in spikes\n\nMade by `python recipes/hunsberger.py`, whose header says how.\n"
     )
-    page += "## Five epochs: test accuracy in per cent, mean ± standard deviation (seeds)\n\n"
-    page += study.table(
-        ["", "learning rate", "test accuracy"],
-        [
-            (f"{data}: {name}", f"{best[name]:g}", study.test([came[run] for run in runs if run in came]))
-            for (data, name), runs in ends.items()
-        ],
+    page += stages.tables("five epochs")
+    page += (
+        "\n## The thesis' own time step, time of an image and widths: one epoch, seed 5, test accuracy in per cent\n\n"
     )
-    page += "\n## Trials: five epochs, seed 0, validation accuracy on MNIST in per cent, by learning rate\n\n"
-    page += study.table(
-        ["", *(f"{lr:g}" for lr in RATES)],
-        [
-            (name, *(study.validation([found[tried[name, lr]]] if (name, lr) in seen else []) for lr in RATES))
-            for name in RULES
-        ],
-    )
-    study.write("hunsberger", page, {"trial": found, "final": came})
+    page += study.test(list(thesis.values())) + "\n"
+    study.write("hunsberger", page, {"trial": stages.found, "final": {**stages.came, **thesis}})
 
 
 if __name__ == "__main__":

@@ -4,11 +4,13 @@ import argparse
 import csv
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import mean, stdev
+from typing import NamedTuple
 
 from plausible.compare.cost import keep_memory
 from plausible.train import Result, Run, train
@@ -39,6 +41,68 @@ def finished(runs: Iterable[Run], home: Path) -> dict[Run, Result]:
     """What has been run of these, and what it came to."""
     files = {run: home / run.id / "result.json" for run in runs}
     return {run: Result.from_json(file.read_text(encoding="utf-8")) for run, file in files.items() if file.exists()}
+
+
+class Stages(NamedTuple):
+    """Trials, and the runs that follow from them.
+
+    Attributes:
+        tried: by case and learning rate.
+        found: what has been run of the trials.
+        best: the rate with the greatest validation accuracy, for the cases whose trials have all been run.
+        ends: by data set and case, a run for each seed.
+        came: what has been run of these.
+    """
+
+    tried: Mapping[tuple[str, float], Run]
+    found: Mapping[Run, Result]
+    best: Mapping[str, float]
+    ends: Mapping[tuple[str, str], list[Run]]
+    came: Mapping[Run, Result]
+
+    def tables(self, length: str) -> str:
+        """Both as Markdown; ``length`` is that of the trials, in words."""
+        page = "\n## Five epochs: test accuracy in per cent\n\n"
+        page += table(
+            ["", "learning rate", "test accuracy"],
+            [
+                (f"{data}: {case}", f"{self.best[case]:g}", test([self.came[run] for run in runs if run in self.came]))
+                for (data, case), runs in self.ends.items()
+            ],
+        )
+        cases, rates = dict.fromkeys(case for case, _ in self.tried), dict.fromkeys(rate for _, rate in self.tried)
+        page += f"\n## Trials: {length}, seed 0, validation accuracy on MNIST in per cent, by learning rate\n\n"
+        return page + table(
+            ["", *(f"{rate:g}" for rate in rates)],
+            [(case, *(validation(self._of(self.tried[case, rate])) for rate in rates)) for case in cases],
+        )
+
+    def _of(self, run: Run) -> list[Result]:
+        return [self.found[run]] if run in self.found else []
+
+
+def staged(
+    tried: Mapping[tuple[str, float], Run],
+    finals: Callable[[dict[str, float]], dict[tuple[str, str], list[Run]]],
+    home: Path,
+    jobs: int,
+    parts: Sequence[str],
+) -> Stages:
+    """Run the trials if that is a part, and what ``finals`` makes of the best rates if that is one."""
+    if "trial" in parts:
+        results(tried.values(), home, jobs)
+    found = finished(tried.values(), home)
+    seen: dict[str, dict[float, float]] = {case: {} for case, _ in tried}
+    for (case, rate), run in tried.items():
+        if run in found:
+            seen[case][rate] = found[run].validation_accuracy or 0.0
+    planned = Counter(case for case, _ in tried)
+    best = {case: max(rates, key=rates.__getitem__) for case, rates in seen.items() if len(rates) == planned[case]}
+    ends = finals(best)
+    last = [run for runs in ends.values() for run in runs]
+    if "final" in parts:
+        results(last, home, jobs)
+    return Stages(tried, found, best, ends, finished(last, home))
 
 
 def validation(results: Sequence[Result]) -> str:
