@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from plausible import data, models
+from plausible.core import Learner
 from plausible.core.errors import CheckpointError, ConfigurationError, CoverageError, Diverged
 from plausible.data import Loader
 from plausible.train import Home, Progress, Result, Row, Run, StorageError, load_learner, train
@@ -300,6 +301,21 @@ def test_what_cannot_be_built_is_named(tmp_path, changes, words):
     with pytest.raises(Exception, match=words) as error:
         train(QUICK.replace(**changes), tmp_path)
     assert type(error.value).__module__ == "plausible.core.errors"
+
+
+def test_a_run_compiles_its_learner_if_it_is_to(tmp_path, monkeypatch):
+    compiled = []
+    monkeypatch.setattr(Learner, "compile", lambda learner: compiled.append(learner))
+    train(Run(epochs=1), tmp_path / "eager")
+    assert not compiled
+    train(Run(epochs=1, compile=True), tmp_path / "compiled")
+    assert [learner.rule.name for learner in compiled] == ["backprop"]
+
+
+def test_without_a_compiler_a_run_that_is_to_be_compiled_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(ConfigurationError, match="no 'no-such-compiler' here"):
+        train(Run(epochs=1, compile=True), tmp_path / "run")
 
 
 def test_bfloat16_trains_under_autocast(tmp_path):

@@ -55,6 +55,7 @@ PLAIN = st.fixed_dictionaries(
         "device": st.sampled_from(["cpu", "cuda", "cuda:3"]),
         "threads": st.integers(1, 512),
         "precision": st.sampled_from(["float32", "tf32", "bfloat16"]),
+        "compile": st.booleans(),
         "probe_every": st.integers(0, 10**6),
         "probe_size": st.integers(0, 10**6),
     },
@@ -92,9 +93,12 @@ OTHER = {
     "device": "cuda",
     "threads": 2,
     "precision": "bfloat16",
+    "compile": True,
     "probe_every": 1,
     "probe_size": 1,
 }
+
+LATEST = {"constraints", "compile"}
 
 
 def same_types(a: object, b: object) -> bool:
@@ -138,14 +142,14 @@ def test_id_does_not_depend_on_the_order_of_keys():
 
 def test_every_field_has_a_say_in_the_id():
     base = Run()
-    assert base.to_dict().keys() | {"constraints"} == OTHER.keys()
+    assert base.to_dict().keys() | LATEST == OTHER.keys()
     ids = {name: base.replace(**{name: value}).id for name, value in OTHER.items()}
     assert len({base.id, *ids.values()}) == len(OTHER) + 1
 
 
-def test_constraints_have_no_part_in_the_id_of_a_run_without_any():
-    """It is that of a release without constraints: the hash of all other fields."""
-    values = {f.name: getattr(Run(), f.name) for f in dataclasses.fields(Run) if f.name != "constraints"}
+def test_the_latest_fields_have_no_part_in_the_id_of_a_run_that_leaves_them_alone():
+    """It is that of a release without them: the hash of all other fields."""
+    values = {f.name: getattr(Run(), f.name) for f in dataclasses.fields(Run) if f.name not in LATEST}
     canonical = json.dumps(values, sort_keys=True, separators=(",", ":"))
     for run in (Run(), Run(constraints=[]), Run(constraints=[{"noisy": {}}]).replace(constraints=[])):
         assert run.id == hashlib.sha256(canonical.encode("ascii")).hexdigest()[:12]
@@ -193,6 +197,7 @@ def test_options_are_copied():
         ("device", "tpu"),
         ("device", "mps"),
         ("precision", "float16"),
+        ("compile", 1),
         ("schedule", "cosinus"),
         ("optimizer", "adamw"),
         ("optimizer", "LBFGS"),

@@ -83,6 +83,13 @@ class Learner(nn.Module, abc.ABC):
     @abc.abstractmethod
     def _learn(self, x: Inputs, y: Teacher) -> Outcome: ...
 
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Compile what is computed again and again: the model's forward pass, or a step where a learner runs in time.
+
+        Arguments are those of :func:`torch.compile`. Numbers change by rounding, which in spikes may add up.
+        """
+        self.model.compile(*args, **kwargs)
+
     def reset(self, streams: Tensor | None = None) -> None:
         """Forget the state of the given streams, or of all. Rules for static inputs have none to forget.
 

@@ -6,7 +6,10 @@ from contextlib import contextmanager
 
 import torch
 
+from plausible.functional.tracing import untraced
 
+
+@untraced  # hashes are not for a graph
 def generator(seed: int, *key: object, device: torch.device | str = "cpu") -> torch.Generator:
     """A generator whose stream is a function of ``(seed, *key)`` alone.
 

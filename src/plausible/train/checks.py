@@ -30,6 +30,13 @@ def text(field: str, value: Any) -> str:
     return value
 
 
+def truth(field: str, value: Any) -> bool:
+    """True or false."""
+    if not isinstance(value, bool):
+        raise refusal(field, value, "true or false")
+    return value
+
+
 def choice(*known: str) -> Check:
     """One of a few names."""
 

@@ -27,6 +27,7 @@ from plausible.train.checks import (
     options,
     refusal,
     text,
+    truth,
     whole,
 )
 
@@ -125,6 +126,8 @@ class Run:
     """CPU threads of torch; results are bit-identical only for the same number."""
     precision: str = _setting("float32", choice("float32", "tf32", "bfloat16"))
     """``float32``; ``tf32``: float32 with TensorFloat-32 products on CUDA; ``bfloat16``: under autocast."""
+    compile: bool = _setting(False, truth)
+    """Whether :func:`torch.compile` makes the steps faster; to make them ready takes seconds to a minute."""
     probe_every: int = _setting(0, whole(0))
     """Steps between probes; 0: at the ends of epochs. Step 0 and the end are probed too."""
     probe_size: int = _setting(64, whole(0))
@@ -171,9 +174,10 @@ class Run:
         return self.from_dict({**self.to_dict(), **changes})
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields as plain values, in the order of the class; constraints only where there are any."""
-        # Left out where empty: runs from before there were constraints keep their ids.
-        return {key: value for key, value in dataclasses.asdict(self).items() if value or key != "constraints"}
+        """All fields as plain values, in the order of the class; the latest only where they say something."""
+        # Runs from before there were these fields keep their ids.
+        latest = ("constraints", "compile")
+        return {key: value for key, value in dataclasses.asdict(self).items() if value or key not in latest}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:

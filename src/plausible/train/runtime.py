@@ -2,6 +2,8 @@
 
 import os
 import platform
+import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -32,6 +34,21 @@ def device_of(run: Run) -> torch.device:
             "install a build of torch for your GPU."
         )
     return torch.device("cuda", index)
+
+
+def require_compiler(device: torch.device) -> None:
+    """See that ``torch.compile`` finds what it needs on this device.
+
+    Raises:
+        ConfigurationError: there is no C++ compiler for the CPU. (For CUDA torch brings its own.)
+    """
+    usual = {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++")
+    wanted = os.environ.get("CXX", usual)
+    if device.type == "cpu" and shutil.which(wanted) is None:
+        raise ConfigurationError(
+            f"compile = True: torch compiles steps for the CPU with a C++ compiler, and there is no {wanted!r} here. "
+            "Install one, name it in the environment variable CXX, or leave compile = False."
+        )
 
 
 @contextmanager

@@ -150,6 +150,9 @@ def assemble(
         way_out = "" if rule.model == run.model else f" {rule.name} is made for {rule.model!r}: --model {rule.model}."
         raise CoverageError(f"{error}{way_out}") from error
     learner.train()
+    if run.compile:
+        runtime.require_compiler(device)
+        learner.compile()
     # Anew, so that what is random in training is the same for every rule, whatever binding it drew.
     torch.manual_seed((run.seed + 0x9E3779B9) % 2**32)
     return Session(

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from plausible.core.errors import ConfigurationError, CoverageError
+from plausible.core.errors import CheckpointError, ConfigurationError, CoverageError
 from plausible.core.learner import Learner
 from plausible.core.rule import Inputs, Loss, Outcome, Rule, Teacher
 from plausible.functional.denormals import flushed
@@ -187,6 +187,7 @@ class OnlineLearner(Learner):
         self.time_axis = stepped(model, rule).time_axis
         self.state: tuple[State, State] | None = None
         self._loaded: list[Tensor] = []
+        self._compiled: dict[Callable[..., Any], Callable[..., Any]] = {}
 
     @property
     def net(self) -> Stepped:
@@ -198,13 +199,24 @@ class OnlineLearner(Learner):
         x, model = self._tensor(x), self.net
 
         def readouts() -> Iterator[Tensor]:
-            state = self._begin(x)[0]
+            state, step = self._begin(x)[0], self._fast(type(model).step)
             for x_t in model.frames(x):
-                state, y = model.step(state, x_t)
+                state, y = step(model, state, x_t)
                 yield y
 
         with flushed():
             return model.summary(readouts())
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """See :meth:`Learner.compile`: a step of the rule, and of the model."""
+        steps = (type(self.rule).step, type(self.net).step)
+        self._compiled = {step: torch.compile(step, *args, **kwargs) for step in steps}
+
+    def _fast(self, step: Callable[..., Any]) -> Callable[..., Any]:
+        return self._compiled.get(step, step)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_compiled": {}}  # as modules do: what is compiled cannot be pickled
 
     def reset(self, streams: Tensor | None = None) -> None:
         """See :meth:`Learner.reset`."""
@@ -240,9 +252,9 @@ class OnlineLearner(Learner):
         return Outcome(loss, output)
 
     def _scan(self, x: Tensor, frames: list[Tensor], teaching: Teaching, updates: "_Updates") -> Iterator[Tensor]:
-        state = self._begin(x)
+        state, step = self._begin(x), self._fast(type(self.rule).step)
         for teaching.step, x_t in enumerate(frames):
-            state, readout, added = self.rule.step(self, state, x_t, teaching)
+            state, readout, added = step(self.rule, self, state, x_t, teaching)
             updates.add(added)
             yield readout
         self.state, self._loaded = state, []
@@ -251,8 +263,17 @@ class OnlineLearner(Learner):
         """Where the last call left off; at rest, or where a checkpoint was made."""
         if self.state is not None:
             return self.state
-        rest, loaded = self._rest(x), iter(self._loaded)
-        return each(lambda t: next(loaded).to(t), rest) if self._loaded else rest
+        rest, loaded = self._rest(x), list(self._loaded)
+        if not loaded:
+            return rest
+        like: list[Tensor] = []
+        each(lambda t: like.append(t) or t, rest)
+        if [t.shape for t in like] != [t.shape for t in loaded]:
+            raise CheckpointError(
+                f"The checkpoint has streams of {self.rule.name} whose state this version does not know: it was "
+                "made by another. Forget them (learner.reset()), or start the run afresh (resume=False)."
+            )
+        return each(lambda t: loaded.pop(0).to(t), rest)
 
     def _rest(self, x: Tensor) -> tuple[State, State]:
         return self.net.rest(x), self.rule.rest(self, x)

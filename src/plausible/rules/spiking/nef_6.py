@@ -40,6 +40,7 @@ from plausible.core.registry import register
 from plausible.core.rule import Claims, Inputs, Loss, Teacher, held, require, tunable
 from plausible.core.world import Quiz
 from plausible.functional.random import generator
+from plausible.functional.tracing import untraced
 from plausible.rules.spiking.actor import DECIDING, Race, raced, ready
 from plausible.rules.spiking.relay import (
     Links,
@@ -211,20 +212,28 @@ class NEFSix(OnlineRule):
             return ready(net.neurons.cell, motor), torch.zeros_like(motor)
         if teaching.step > asked:
             return race, memory.acted
-        draw = generator(self.seed, "explore", learner.context.iteration, *([teaching.step] if self.actor else []))
         if self.actor and asked - teaching.step < DECIDING / net.dt:
+            draw = generator(self.seed, "explore", learner.context.iteration, teaching.step)
             noise = self.noise * torch.randn(motor.shape, generator=draw).to(motor)
             race = raced(net.neurons.cell, race, motor, noise, net.dt)
         if teaching.step < asked:
             return race, memory.acted
+        return race, self._asked(learner, race.won if self.actor else motor, teaching)
+
+    @untraced  # the world is not ours to trace
+    def _asked(self, learner: RelayLearner, values: Tensor, teaching: Teaching) -> Tensor:
+        """m, once the action of greatest value (N, classes), or at times another, was taken in the world.
+
+        Cells that race have explored before: their values are 1 for the winner, and all 0 where nothing was done.
+        """
+        action, N, classes = values.argmax(1), *values.shape
         if self.actor:
-            acted = race.won
-            action = torch.where(acted.any(1), acted.argmax(1), -1)
+            action = torch.where(values.any(1), action, -1)
         else:
-            N, classes = motor.shape
-            other = torch.randint(classes, (N,), generator=draw).to(motor.device)
-            tries = (torch.rand(N, generator=draw) < self.explore).to(motor.device)
-            action = torch.where(tries, other, motor.argmax(1))
-            acted = torch.zeros_like(motor).scatter_(1, action.unsqueeze(1), 1.0)
+            draw = generator(self.seed, "explore", learner.context.iteration)
+            other = torch.randint(classes, (N,), generator=draw).to(action.device)
+            tries = (torch.rand(N, generator=draw) < self.explore).to(action.device)
+            action = torch.where(tries, other, action)
         teaching.act(action)
-        return race, acted
+        done = torch.arange(classes, device=action.device) == action.unsqueeze(1)
+        return done.to(values)
