@@ -102,7 +102,7 @@ def main() -> None:
         return study.validation([small[one] for one in seeded(run) if one in small])
 
     page = "# NEF-6\n\nMade by `python recipes/all_six.py`, whose header says how: mean ± standard deviation (seeds).\n"
-    page += stages.tables("two epochs")
+    page += stages.tables("five epochs", "two epochs")
     page += "\n## What each ingredient does: 100 cells, one epoch, validation accuracy in per cent\n\n"
     page += study.table(["", "accuracy"], [(name, spread(run)) for name, run in ABLATIONS.items()])
     page += "\n## Delay of the error on its way to the first error population, likewise\n\n"

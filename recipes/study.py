@@ -60,9 +60,9 @@ class Stages(NamedTuple):
     ends: Mapping[tuple[str, str], list[Run]]
     came: Mapping[Run, Result]
 
-    def tables(self, length: str) -> str:
-        """Both as Markdown; ``length`` is that of the trials, in words."""
-        page = "\n## Five epochs: test accuracy in per cent\n\n"
+    def tables(self, ends: str, trials: str) -> str:
+        """Both as Markdown; how long the runs and the trials are is said in words."""
+        page = f"\n## Test accuracy in per cent: {ends}\n\n"
         page += table(
             ["", "learning rate", "test accuracy"],
             [
@@ -71,7 +71,7 @@ class Stages(NamedTuple):
             ],
         )
         cases, rates = dict.fromkeys(case for case, _ in self.tried), dict.fromkeys(rate for _, rate in self.tried)
-        page += f"\n## Trials: {length}, seed 0, validation accuracy on MNIST in per cent, by learning rate\n\n"
+        page += f"\n## Trials: {trials}, seed 0, validation accuracy on MNIST in per cent, by learning rate\n\n"
         return page + table(
             ["", *(f"{rate:g}" for rate in rates)],
             [(case, *(validation(self._of(self.tried[case, rate])) for rate in rates)) for case in cases],

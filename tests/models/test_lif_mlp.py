@@ -11,6 +11,7 @@ from plausible.core import registry
 from plausible.core.errors import ConfigurationError
 from plausible.functional.lif import Membrane
 from plausible.models import build
+from plausible.rules.spiking.to_nengo import to_nengo
 
 CLASSES, INPUTS = 3, 5
 
@@ -23,46 +24,18 @@ def net(**options):
     return model.double()
 
 
-def test_every_population_fires_as_in_nengo_errors_included():
+@pytest.mark.parametrize("bias", [False, True])
+def test_every_population_fires_as_in_nengo_errors_included(bias):
     nengo = pytest.importorskip("nengo")
-    model, steps = net(shown=1e-3), 250
+    model, steps = net(shown=1e-3, bias=bias), 250
+    biases = [layer.bias for layer in (*model.hidden.values(), model.readout) if bias]
+    for b in biases:
+        nn.init.normal_(b, 0, 0.3)
     learner = plausible.bind(model, registry.make("nef-dfa", cells=4), F.mse_loss)
     chain, x, target = learner.feedback, torch.randn(1, INPUTS).double(), torch.tensor([[0.9, -0.7, 0.4]]).double()
-    cell = model.neurons.cell
-    kind = nengo.LIF(tau_rc=cell.tau_rc, tau_ref=cell.tau_ref, amplitude=cell.amplitude)
-    alpha = nengo.Alpha(model.synapse.tau)
-
-    def array(t):
-        return t.detach().double().numpy()
-
-    with nengo.Network(seed=1) as network:
-        network.config[nengo.Ensemble].neuron_type = kind
-        shown, wanted = nengo.Node(array(x[0])), nengo.Node(array(target[0]))
-        axes = np.concatenate([np.eye(INPUTS), -np.eye(INPUTS)])
-        sensors = nengo.Ensemble(2 * INPUTS, INPUTS, encoders=axes, gain=array(model.sensors.gain),
-                                 bias=array(model.sensors.bias))  # fmt: skip
-        nengo.Connection(shown, sensors, synapse=None)
-        populations, before = [sensors], sensors
-        for layer in model.hidden.values():
-            n = layer.out_features
-            hidden = nengo.Ensemble(n, 1, encoders=np.ones((n, 1)), gain=np.ones(n), bias=np.ones(n))
-            nengo.Connection(before.neurons, hidden.neurons, transform=array(layer.weight), synapse=alpha)
-            populations.append(before := hidden)
-        output = nengo.Ensemble(model.output.n, CLASSES, encoders=array(model.output.encoders),
-                                gain=array(model.output.gain), bias=array(model.output.bias))  # fmt: skip
-        nengo.Connection(before.neurons, output, transform=array(model.readout.weight), synapse=alpha)
-        populations.append(output)
-        sender, D = output, array(model.decoders)
-        for gain, bias, decoders in zip(
-            *(t.view(len(chain.D), -1) for t in (chain.gain, chain.bias)), chain.D, strict=True
-        ):
-            signs = np.diag(array(chain.sign)) @ np.tile(np.eye(CLASSES), (len(gain) // CLASSES, 1))
-            error = nengo.Ensemble(len(gain), CLASSES, encoders=signs, gain=array(gain), bias=array(bias))
-            nengo.Connection(sender.neurons, error, transform=D, synapse=alpha)
-            if sender is output:
-                nengo.Connection(wanted, error, transform=-1, synapse=alpha)
-            populations.append(error)
-            sender, D = error, array(decoders)
+    network, made = to_nengo(learner, x[0], target[0])
+    populations = list(made.values())
+    with network:
         probes = [nengo.Probe(population.neurons) for population in populations]
     with nengo.Simulator(network, progress_bar=False, optimize=False) as simulator:
         voltages = [
@@ -86,8 +59,11 @@ def test_every_population_fires_as_in_nengo_errors_included():
     learner.state = (state, memory._replace(links=links))
     sent, ours = {}, [[] for _ in populations]
     learner.context.tap = lambda name, message, *_: sent.__setitem__(name, message) or message
+    values = [b.detach().clone() for b in biases]
     for t in range(steps):
-        # nengo's filters answer to a node a step later.
+        with torch.no_grad():  # nengo's filters answer to a node a step later
+            for b, value in zip(biases, values, strict=True):
+                b.copy_(value if t else torch.zeros_like(value))
         learner.learn(x, target if t else torch.zeros_like(target))
         now = learner.state[0]
         spikes = [now.seen, *(h.spikes for h in now.hidden), now.output.spikes]
