@@ -53,6 +53,7 @@ def taught(model: SpikingPerceptron, rule: str, lr: float, seed: int, **options:
     """A learner after one pass over the training images; told of the next view, or of whether it was right."""
     split = data.load("mnist").train
     learner = plausible.bind(model, registry.make(rule, seed=seed, **options), F.mse_loss)
+    learner.compile()
     optimizer = torch.optim.Adam(model.parameters(), lr=lr)
     draw = torch.Generator().manual_seed(seed)
     batches = torch.randperm(len(split.x), generator=draw).split(64)[:-1]

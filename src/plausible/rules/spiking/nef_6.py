@@ -48,7 +48,6 @@ from plausible.rules.spiking.relay import (
     centred,
     entering,
     products,
-    random_feedback,
     silent,
     traced,
 )
@@ -190,7 +189,7 @@ class NEFSix(OnlineRule):
         (motor,) = traced([memory.motor], [y], self.motor, net.dt)
         race, acted = self._act(learner, motor, memory, teaching)
         links = learner.feedback.step(learner, memory.links, acted * (y - teaching.rewarded(y).unsqueeze(1)))
-        other = random_feedback(net, self.scale, self.seed, learner.context.iteration) if self.redraw else None
+        other = learner.redrawn(self.scale) if self.redraw else None
         errors = learner.feedback.errors(links, other)
 
         pre = traced(memory.pre, entering(before), self.trace, net.dt)

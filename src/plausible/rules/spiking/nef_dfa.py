@@ -42,7 +42,6 @@ from plausible.rules.spiking.relay import (
     centred,
     entering,
     products,
-    random_feedback,
     silent,
     traced,
 )
@@ -153,7 +152,7 @@ class NEFDirectFeedbackAlignment(OnlineRule):
         told, target = net.synapse.step(memory.target, teaching.target(y), net.dt)
         there = teaching.step >= int(self.told * teaching.steps)
         links = learner.feedback.step(learner, memory.links, (y - told) * there)
-        other = random_feedback(net, self.scale, self.seed, learner.context.iteration) if self.redraw else None
+        other = learner.redrawn(self.scale) if self.redraw else None
         errors = learner.feedback.errors(links, other)
 
         pre = traced(memory.pre, entering(before), self.trace, net.dt)

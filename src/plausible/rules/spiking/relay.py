@@ -23,6 +23,7 @@ from plausible.functional.lif import Membrane, Population
 from plausible.functional.nef import on_off
 from plausible.functional.random import generator
 from plausible.functional.synapses import Alpha, AlphaState, Delay, LowPass
+from plausible.functional.tracing import untraced
 
 
 class SpikingChain(Stepped, Protocol):
@@ -209,6 +210,11 @@ class RelayLearner(OnlineLearner):
     def spiking(self) -> SpikingChain:
         """The model, as what binding has seen it to be."""
         return cast(SpikingChain, self.model)
+
+    @untraced
+    def redrawn(self, scale: float) -> dict[str, Tensor]:
+        """B (d, n) of this call alone, by hidden layer: a control."""
+        return random_feedback(self.spiking, scale, self.rule.seed, self.context.iteration)
 
     def report(self) -> dict[str, Any]:
         """See :meth:`Learner.report`."""
