@@ -1,6 +1,6 @@
 """Hunsberger's linear task: layers of LIF neurons learn a matrix, online, in spikes, by their spiking error feedback.
 
-    python recipes/hunsberger_linear.py        ten minutes of one core
+    python recipes/hunsberger_linear.py        a quarter of an hour of one core
 
 Paper: Hunsberger (2018), whose figure has no number in its text. A 10 × 30 matrix T with orthonormal rows; x is
 normal with standard deviation .5, shown for .25 s; the net, 30-80-80-10 at steps of 1 ms, is to answer T x. His
@@ -58,8 +58,8 @@ def errors(seed: int) -> list[float]:
 
 
 def main() -> None:
-    """Run it for one seed, or those that are given, and write the page."""
-    found = {seed: errors(seed) for seed in map(int, sys.argv[1:] or ["0"])}
+    """Run it for two seeds, or those that are given, and write the page."""
+    found = {seed: errors(seed) for seed in map(int, sys.argv[1:] or ["0", "1"])}
     page = "# Hunsberger's linear task\n\nMade by `python recipes/hunsberger_linear.py`, whose header says how.\n\n"
     blocks = [f"{BLOCK * (k + 1):.0f} s" for k in range(round(SECONDS / BLOCK))]
     page += study.table(

@@ -70,15 +70,16 @@ class Stages(NamedTuple):
                 for (data, case), runs in self.ends.items()
             ],
         )
-        cases, rates = dict.fromkeys(case for case, _ in self.tried), dict.fromkeys(rate for _, rate in self.tried)
+        cases, rates = dict.fromkeys(case for case, _ in self.tried), sorted({rate for _, rate in self.tried})
         page += f"\n## Trials: {trials}, seed 0, validation accuracy on MNIST in per cent, by learning rate\n\n"
         return page + table(
             ["", *(f"{rate:g}" for rate in rates)],
-            [(case, *(validation(self._of(self.tried[case, rate])) for rate in rates)) for case in cases],
+            [(case, *(self._tried(case, rate) for rate in rates)) for case in cases],
         )
 
-    def _of(self, run: Run) -> list[Result]:
-        return [self.found[run]] if run in self.found else []
+    def _tried(self, case: str, rate: float) -> str:
+        run = self.tried.get((case, rate))
+        return "" if run is None else validation([self.found[run]] if run in self.found else [])
 
 
 def staged(

@@ -120,12 +120,12 @@ class NEFSix(OnlineRule):
 
     scale: float = tunable(1.0, 0.1, 10.0, log=True)
     cells: int = 10
-    trace: float = 20e-3
+    trace: float = 10e-3
     usual: float = 1.0
     explore: float = 0.2
     radius: float = 1.0
     act: float = 0.5
-    motor: float = 20e-3
+    motor: float = 10e-3
     intercept: float = 0.1
     delay: float = 0.0
     noise: float = 2.0
