@@ -40,7 +40,10 @@ RULES: dict[str, dict[str, Any]] = {
     "Samadi's broadcast alignment": {"rule": "samadi"},
     "eRBP": {"rule": "erbp"},
 }
-RATES = dict.fromkeys(RULES, (1e-3, 2e-3, 4e-3)) | {"the same, hidden layer frozen": (2.5e-4, 5e-4, 1e-3)}
+RATES = dict.fromkeys(RULES, (1e-3, 2e-3, 4e-3)) | {
+    "the same, hidden layer frozen": (2.5e-4, 5e-4, 1e-3),
+    "the same, feedback redrawn for each stimulus": (2e-3, 4e-3, 8e-3),
+}
 DATA: dict[str, dict[str, Any]] = {
     "mnist": {"epochs": 3},
     "fashion-mnist": {"data": "fashion-mnist", "epochs": 2},
