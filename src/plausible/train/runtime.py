@@ -67,6 +67,8 @@ def prepared(run: Run, device: torch.device) -> Iterator[None]:
     )
     products = [torch.backends.cuda.matmul, cudnn.conv]
     precisions = [setting.fp32_precision for setting in products]
+    if run.compile:
+        torch.compiler.reset()  # torch compiles a function so many times, runs before this one included, and no more
     try:
         torch.set_num_threads(run.threads)
         torch.use_deterministic_algorithms(True, warn_only=True)
