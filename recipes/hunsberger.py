@@ -15,9 +15,13 @@ there the test images are looked at. On Fashion-MNIST, two epochs, the rates are
 from pathlib import Path
 from typing import Any
 
+import matplotlib
+import matplotlib.pyplot as plt
 import study
 
 from plausible.train import Run
+
+matplotlib.use("Agg")
 
 HOME = Path("plausible-runs/hunsberger")
 SEEDS = (5, 6, 7, 8, 9)
@@ -29,14 +33,14 @@ BASE = Run(
 )  # fmt: skip
 OURS = {"usual": 1.0, "told": 0.25}
 """Synapses take off what is usual, and the target is told from a quarter of a stimulus on."""
-RULES: dict[str, dict[str, Any]] = {
+RULES: dict[str, dict[str, Any]] = {  # as in the thesis: a target at once, nothing taken off the traces
     "NEF-DFA, traces less what is usual, target late": {"rule_options": OURS, "model_options": PAIRED},
     "the same, hidden layer frozen": {"rule_options": {**OURS, "hidden": False}, "model_options": PAIRED},
     "the same, feedback redrawn for each stimulus": {
         "rule_options": {**OURS, "redraw": True},
         "model_options": PAIRED,
     },
-    "NEF-DFA as in the thesis: a target at once, nothing taken off the traces": {},
+    "NEF-DFA as in the thesis": {},
     "Samadi's broadcast alignment": {"rule": "samadi"},
     "eRBP": {"rule": "erbp"},
 }
@@ -84,7 +88,23 @@ def main() -> None:
         "\n## The thesis' own time step, time of an image and widths: one epoch, seed 5, test accuracy in per cent\n\n"
     )
     page += study.test(list(thesis.values())) + "\n"
+    _draw(stages)
     study.write("hunsberger", page, {"trial": stages.found, "final": {**stages.came, **thesis}})
+
+
+def _draw(stages: study.Stages) -> None:
+    """``docs/img/hunsberger.svg``: test accuracy on each data set; a dot for each seed."""
+    plt.rcParams.update({"svg.hashsalt": "plausible", "axes.spines.top": False, "axes.spines.right": False})
+    figure, axes = plt.subplots(1, len(DATA), figsize=(11, 2.4), layout="constrained", sharey=True)
+    cases = list(RULES)
+    for ax, data in zip(axes, DATA, strict=True):
+        for (where, case), runs in stages.ends.items():
+            found = [100 * (stages.came[run].test_accuracy or 0.0) for run in runs if run in stages.came]
+            if where == data:
+                ax.plot(found, [cases.index(case)] * len(found), "o", color="#0072b2", alpha=0.6)
+        ax.set(title=data, xlabel="test accuracy, %", yticks=range(len(cases)), yticklabels=cases)
+    axes[0].invert_yaxis()
+    figure.savefig(Path(__file__).parent.parent / "docs/img/hunsberger.svg", metadata={"Date": None})
 
 
 if __name__ == "__main__":

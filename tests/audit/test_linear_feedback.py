@@ -9,6 +9,7 @@ from toys import SHAPES, Broadcast, BroadcastLearner, Hebb, LearnerSubject, Rewa
 
 from plausible.audit import Unmeasurable
 from plausible.audit.criteria.linear_feedback import linear_feedback
+from plausible.audit.criterion import Batch
 from plausible.core import registry
 
 
@@ -88,6 +89,14 @@ def test_a_scalar_has_no_path_that_could_be_linear():
     found = linear_feedback(subject(Reward()), examples(10))
     assert (found.verdict, found.value, found.unit) == ("solved", 1.0, "numbers for an example")
     assert "A scalar is all that is fed back" in found.sentence and not found.layers
+
+
+def test_a_reward_that_two_labellings_miss_is_found_by_a_third(monkeypatch):
+    """All act 3; of the labels 1, and of the next ones, all are wrong."""
+    monkeypatch.setattr(torch, "multinomial", lambda p, n, generator: torch.full((len(p), n), 3))
+    batch = examples(10)
+    found = linear_feedback(subject(Reward()), Batch(batch.x, torch.ones_like(batch.y), batch.classes))
+    assert found.verdict == "solved" and "A scalar is all that is fed back" in found.sentence
 
 
 def test_a_scalar_made_of_the_error_is_a_scalar_too():

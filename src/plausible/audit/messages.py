@@ -64,6 +64,6 @@ def listen(subject: Subject, batch: Batch, *, drive: Drive | None = None, clamp:
     return heard
 
 
-def relabelled(batch: Batch) -> Batch:
-    """The same examples, each with the next label."""
-    return Batch(batch.x, (batch.y + 1) % batch.classes, batch.classes)
+def relabelled(batch: Batch, by: int = 1) -> Batch:
+    """The same examples, each with the next label, or that so many further on."""
+    return Batch(batch.x, (batch.y + by) % batch.classes, batch.classes)

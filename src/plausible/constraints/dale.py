@@ -21,7 +21,7 @@ Departures:
     layers and convolutions; embeddings and transposed convolutions have it the other way round.
     Nor is it told which cells are sensors: they have signs as others do. That is the law where sensors send spikes or
     rates; an input that may be negative, as normalised pixels are, makes of it a restriction without a meaning.
-    Decoders of a population of the NEF, such as the output's of lif-mlp, are tuning and no weights: they are left alone.
+    Decoders of a population of the NEF, such as the output's of lif-mlp, are tuning, no weights, and left alone.
     Feedback that is stored as B or M has the shape of the weight that it stands for, and is sent by its dimension 0.
     Who sends errors of both signs through it breaks the spirit of the law, whatever the weights are.
 

@@ -44,9 +44,13 @@ def linear_feedback(subject: Subject, batch: Batch) -> Finding:
         raise Unmeasurable("Its messages pass through no wires, so nobody can see what carries its feedback.")
     limits, batch = thresholds(NAME), batch.first(EXAMPLES)
     unchanged = rounding(subject.dtype)
-    plain, other = listen(subject, batch), listen(subject, relabelled(batch))
-    credit = change(_hidden(plain), _hidden(other))
-    if credit < unchanged:
+    plain = listen(subject, batch)
+    for by in range(1, batch.classes):  # where the teacher says right or wrong, both labels may be wrong
+        relabelling = relabelled(batch, by)
+        other = listen(subject, relabelling)
+        if (credit := change(_hidden(plain), _hidden(other))) >= unchanged:
+            break
+    else:
         why = "their updates do not depend on the label" if _hidden(plain) else "they are not taught"
         return Finding(
             criterion=NAME,
@@ -62,7 +66,7 @@ def linear_feedback(subject: Subject, batch: Batch) -> Finding:
     unbounded = {wire for wire, seen in carriers.items() if not seen.growth < limits["growth"]}
     verdict: Verdict = "violated" if signed & unbounded else "partly" if signed | unbounded else "solved"
     if verdict != "violated":
-        _check_complete(subject, batch, plain, inner, unchanged)
+        _check_complete(subject, (batch, relabelling), plain, inner, unchanged)
     if not carriers:
         return _modulated(subject, batch, max(numbers.values(), default=0.0), credit)
     low, growth = min(seen.least for seen in carriers.values()), max(seen.growth for seen in carriers.values())
@@ -144,11 +148,13 @@ def _carrier(driven: dict[float, Hearing], wire: str) -> Carrier:
     return Carrier(growth, least)
 
 
-def _check_complete(subject: Subject, batch: Batch, plain: Hearing, inner: list[str], unchanged: float) -> None:
+def _check_complete(
+    subject: Subject, labellings: tuple[Batch, Batch], plain: Hearing, inner: list[str], unchanged: float
+) -> None:
     """Raise Unmeasurable if credit reaches hidden layers around the wires, which then show nothing."""
     entries = [wire for wire, (source, _) in plain.ends.items() if source == TEACHER]
     for what, clamp in (("where the teacher enters", entries), ("between populations", inner or entries)):
-        first, second = (_hidden(listen(subject, each, clamp=clamp)) for each in (batch, relabelled(batch)))
+        first, second = (_hidden(listen(subject, each, clamp=clamp)) for each in labellings)
         if change(first, second) >= unchanged:
             raise Unmeasurable(
                 f"With all wires {what} clamped to zero, hidden updates still depend on the label: a message bypasses "
