@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 import plausible
 from plausible.core import registry
-from plausible.core.errors import ConfigurationError, CoverageError
+from plausible.core.errors import CheckpointError, ConfigurationError, CoverageError
 from plausible.models import build
 
 
@@ -156,3 +156,14 @@ def test_other_models_are_refused():
 def test_what_cannot_be_is_refused(options):
     with pytest.raises(ConfigurationError, match="nef-dfa"):
         registry.make("nef-dfa", **options)
+
+
+def test_streams_that_another_version_has_saved_are_refused_by_name():
+    learner, (x, y) = bound(net(1)), examples()
+    learner.learn(x, y)
+    kept = learner.get_extra_state()
+    learner.set_extra_state({**kept, "state": kept["state"][:-1]})
+    with pytest.raises(CheckpointError, match="streams of nef-dfa .* resume=False"):
+        learner.learn(x, y)
+    learner.reset()
+    learner.learn(x, y)
