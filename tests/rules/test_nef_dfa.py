@@ -163,7 +163,7 @@ def test_streams_that_another_version_has_saved_are_refused_by_name():
     learner.learn(x, y)
     kept = learner.get_extra_state()
     learner.set_extra_state({**kept, "state": kept["state"][:-1]})
-    with pytest.raises(CheckpointError, match="streams of nef-dfa .* resume=False"):
+    with pytest.raises(CheckpointError, match="streams of nef-dfa whose state"):
         learner.learn(x, y)
     learner.reset()
     learner.learn(x, y)
