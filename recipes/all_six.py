@@ -75,10 +75,12 @@ def trials() -> dict[tuple[str, float], Run]:
     return {(name, lr): BASE.replace(rule_options=own, lr=lr) for name, own in RULES.items() for lr in RATES}
 
 
-def finals(best: dict[str, float]) -> dict[tuple[str, str], list[Run]]:
+def finals(best: dict[str, float]) -> dict[str, list[Run]]:
     """By data set and rule, a run for each seed."""
     return {
-        (data, name): [BASE.replace(rule_options=RULES[name], **there, lr=lr, epochs=5, seed=seed) for seed in SEEDS]
+        f"{data}: {name}": [
+            BASE.replace(rule_options=RULES[name], **there, lr=lr, epochs=5, seed=seed) for seed in SEEDS
+        ]
         for data, there in DATA.items()
         for name, lr in best.items()
     }
@@ -102,7 +104,7 @@ def main() -> None:
         return study.validation([small[one] for one in seeded(run) if one in small])
 
     page = "# NEF-6\n\nMade by `python recipes/all_six.py`, whose header says how: mean ± standard deviation (seeds).\n"
-    page += stages.tables("five epochs", "two epochs")
+    page += stages.tables("five epochs", "MNIST, two epochs")
     page += "\n## What each ingredient does: 100 cells, one epoch, validation accuracy in per cent\n\n"
     page += study.table(["", "accuracy"], [(name, spread(run)) for name, run in ABLATIONS.items()])
     page += "\n## Delay of the error on its way to the first error population, likewise\n\n"

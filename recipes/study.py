@@ -50,14 +50,14 @@ class Stages(NamedTuple):
         tried: by case and learning rate.
         found: what has been run of the trials.
         best: the rate with the greatest validation accuracy, for the cases whose trials have all been run.
-        ends: by data set and case, a run for each seed.
+        ends: by case, a run for each seed.
         came: what has been run of these.
     """
 
     tried: Mapping[tuple[str, float], Run]
     found: Mapping[Run, Result]
     best: Mapping[str, float]
-    ends: Mapping[tuple[str, str], list[Run]]
+    ends: Mapping[str, list[Run]]
     came: Mapping[Run, Result]
 
     def tables(self, ends: str, trials: str) -> str:
@@ -66,12 +66,12 @@ class Stages(NamedTuple):
         page += table(
             ["", "learning rate", "test accuracy"],
             [
-                (f"{data}: {case}", f"{self.best[case]:g}", test([self.came[run] for run in runs if run in self.came]))
-                for (data, case), runs in self.ends.items()
+                (case, f"{runs[0].lr:g}", test([self.came[run] for run in runs if run in self.came]))
+                for case, runs in self.ends.items()
             ],
         )
         cases, rates = dict.fromkeys(case for case, _ in self.tried), sorted({rate for _, rate in self.tried})
-        page += f"\n## Trials: {trials}, seed 0, validation accuracy on MNIST in per cent, by learning rate\n\n"
+        page += f"\n## Trials: {trials}, seed 0, validation accuracy in per cent, by learning rate\n\n"
         return page + table(
             ["", *(f"{rate:g}" for rate in rates)],
             [(case, *(self._tried(case, rate) for rate in rates)) for case in cases],
@@ -84,7 +84,7 @@ class Stages(NamedTuple):
 
 def staged(
     tried: Mapping[tuple[str, float], Run],
-    finals: Callable[[dict[str, float]], dict[tuple[str, str], list[Run]]],
+    finals: Callable[[dict[str, float]], dict[str, list[Run]]],
     home: Path,
     jobs: int,
     parts: Sequence[str],

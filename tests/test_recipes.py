@@ -24,7 +24,7 @@ def test_runs_are_different_ones_and_their_nets_can_be_built(recipes):
     import hunsberger
 
     small = [one for run in (*all_six.ABLATIONS.values(), *all_six.DELAYS.values()) for one in all_six.seeded(run)]
-    ends = all_six.finals(dict.fromkeys(all_six.RULES, 1e-3)), hunsberger.finals(dict.fromkeys(hunsberger.RULES, 1e-3))
+    ends = all_six.finals(dict.fromkeys(all_six.RULES, 1e-3)), hunsberger.finals(dict.fromkeys(hunsberger.RATES, 1e-3))
     finals = [run for each in ends for runs in each.values() for run in runs]
     trials = [*all_six.trials().values(), *hunsberger.trials().values()]
     assert len(set(finals)) == len(finals) and len(set(trials)) == len(trials)
