@@ -50,6 +50,8 @@ RATES = dict.fromkeys(list(CASES)[:7], (1e-3, 2e-3, 4e-3)) | {
     "mnist: feedback redrawn for each stimulus": (2e-3, 4e-3, 8e-3),
     "fashion-mnist: NEF-DFA": (5e-4, 1e-3, 2e-3),
 }
+CHOSEN = {"fashion-mnist: NEF-DFA": 1e-3}
+"""In the trial 2e-3 did as well, by .2 points better; with seed 5 it fell to 80.4 % of validation images."""
 THESIS = BASE.replace(seed=5, epochs=1, model_options={**NET, "depth": 2, "dt": 1e-3, "shown": 0.33})
 """The thesis' own time step, time of an image, widths and rule; it has six epochs of one stream."""
 
@@ -61,6 +63,7 @@ def trials() -> dict[tuple[str, float], Run]:
 
 def finals(best: dict[str, float]) -> dict[str, list[Run]]:
     """By case, a run for each seed; what was not tried on a data set has its rate from MNIST."""
+    best = {**best, **(CHOSEN if best else {})}
     rates = {case: best.get(case, best.get(f"mnist: {case.partition(': ')[2]}")) for case in CASES}
     return {
         case: [CASES[case].replace(lr=lr, seed=seed, epochs=3 if CASES[case].data == "mnist" else 2) for seed in SEEDS]
