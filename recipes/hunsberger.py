@@ -95,15 +95,15 @@ def _draw(stages: study.Stages) -> None:
     """``docs/img/hunsberger.svg``: test accuracy on each data set; a dot for each seed."""
     plt.rcParams.update({"svg.hashsalt": "plausible", "axes.spines.top": False, "axes.spines.right": False})
     figure, axes = plt.subplots(1, 2, figsize=(11, 2.4), layout="constrained", sharey=True)
-    names = list(RULES)
+    names = [name for name in RULES if any(run in stages.came for run in stages.ends.get(f"mnist: {name}", []))]
     for ax, data in zip(axes, ("mnist", "fashion-mnist"), strict=True):
         for case, runs in stages.ends.items():
             where, _, name = case.partition(": ")
             found = [100 * (stages.came[run].test_accuracy or 0.0) for run in runs if run in stages.came]
-            if where == data:
+            if where == data and found:
                 ax.plot(found, [names.index(name)] * len(found), "o", color="#0072b2", alpha=0.6)
-        ax.set(title=data, xlabel="test accuracy, %", yticks=range(len(names)), yticklabels=names)
-    axes[0].invert_yaxis()
+        ax.set(title=data, xlabel="test accuracy, %", yticks=range(len(names)), yticklabels=names,
+               ylim=(len(names) - 0.5, -0.5))  # fmt: skip
     figure.savefig(Path(__file__).parent.parent / "docs/img/hunsberger.svg", metadata={"Date": None})
 
 
