@@ -95,7 +95,8 @@ def test_learning_lowers_the_loss(small):
         learner.reset()
         losses.append(float(learner.learn(*batch).loss))
         optimizer.step()
-    assert losses[-1] < 0.9 * losses[0]
+    # What is rewarded for actions has the loss of what it happened to do: the mean of ten steps says where it stands.
+    assert sum(losses[-10:]) / 10 < 0.9 * losses[0]
 
 
 def test_an_update_of_a_batch_is_the_mean_over_its_examples_if_claimed(case):
