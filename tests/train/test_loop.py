@@ -2,6 +2,7 @@
 
 import json
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -305,6 +306,7 @@ def test_what_cannot_be_built_is_named(tmp_path, changes, words):
 
 def test_a_run_compiles_its_learner_if_it_is_to(tmp_path, monkeypatch):
     compiled = []
+    monkeypatch.setenv("CXX", sys.executable)  # it is asked for, and not used
     monkeypatch.setattr(Learner, "compile", lambda learner: compiled.append(learner))
     train(Run(epochs=1), tmp_path / "eager")
     assert not compiled
