@@ -4,10 +4,18 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from plausible import data, models
 from plausible.cli import options
 from plausible.compare.comparison import Contender
 from plausible.core.errors import ConfigurationError, UnknownName
 from plausible.train import Run
+
+
+def test_the_help_names_every_model_and_data_set():
+    """It is written out there, so that help is there at once and torch need not be loaded for it."""
+    for option, known in ((options.MODEL, models.names()), (options.DATA, data.names())):
+        listed = option.help.partition(" or ")[0].split(", ")
+        assert sorted(each for each in listed if ":" not in each) == sorted(known)
 
 
 @pytest.mark.parametrize(

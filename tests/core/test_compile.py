@@ -27,7 +27,7 @@ def test_a_bound_model_compiles_without_a_graph_break(rule: str):
         model = copy.deepcopy(plain)
         learner = plausible.bind(model, rule, F.cross_entropy, example=x)
         if compiled:
-            model.compile(backend="aot_eager", fullgraph=True)
+            learner.compile(backend="aot_eager", fullgraph=True)
         learner.learn(x, y)
         grads.append([p.grad for p in model.parameters()])
     for eager, traced in zip(*grads, strict=True):

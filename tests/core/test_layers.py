@@ -36,7 +36,7 @@ def assert_close(found: dict[str, Tensor], expected: dict[str, Tensor], rtol: fl
         )
 
 
-def check(layer: nn.Module, x: Tensor) -> None:
+def assert_taught_as_a_plain_layer(layer: nn.Module, x: Tensor) -> None:
     """Sham is autograd; FA differs in the input's gradient alone, which is that of a plain layer with weight B."""
     plain = copy.deepcopy(layer)
     expected = through(plain, x)
@@ -55,7 +55,7 @@ def check(layer: nn.Module, x: Tensor) -> None:
 @pytest.mark.parametrize("bias", [True, False])
 def test_linear_with_any_number_of_leading_dimensions(lead: tuple[int, ...], bias: bool):
     torch.manual_seed(0)
-    check(nn.Linear(4, 5, bias=bias).double(), torch.randn(*lead, 4, dtype=torch.float64))
+    assert_taught_as_a_plain_layer(nn.Linear(4, 5, bias=bias).double(), torch.randn(*lead, 4, dtype=torch.float64))
 
 
 def test_linear_closed_form():
@@ -108,7 +108,7 @@ def test_convolutions_of_every_geometry(case: tuple[nn.Module, Tensor]):
         conv(x)
     except RuntimeError:  # torch itself refuses: the kernel or the reflection is larger than the input
         assume(False)
-    check(conv, x)
+    assert_taught_as_a_plain_layer(conv, x)
 
 
 @pytest.mark.parametrize("padding", ["same", "valid", 1])
@@ -118,7 +118,7 @@ def test_every_padding_and_mode(dims: int, mode: str, padding: str | int):
     """'same' with an even kernel pads one side more than the other."""
     torch.manual_seed(0)
     conv = CONVS[dims](2, 4, 2, padding=padding, padding_mode=mode, groups=2).double()
-    check(conv, torch.randn(2, 2, *[4] * dims, dtype=torch.float64))
+    assert_taught_as_a_plain_layer(conv, torch.randn(2, 2, *[4] * dims, dtype=torch.float64))
 
 
 @pytest.mark.parametrize("dims", [1, 2, 3])

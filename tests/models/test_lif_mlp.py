@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 import plausible
 from plausible.core import registry
-from plausible.core.errors import ConfigurationError
+from plausible.core.errors import ConfigurationError, CoverageError
 from plausible.functional.lif import Membrane
 from plausible.models import build
 from plausible.rules.spiking.to_nengo import to_nengo
@@ -72,6 +72,12 @@ def test_every_population_fires_as_in_nengo_errors_included(bias):
     for fired, expected in zip(ours, theirs, strict=True):
         assert expected.any()
         assert np.array_equal(torch.stack(fired).numpy(), expected)
+
+
+def test_to_nengo_refuses_other_learners():
+    learner = plausible.bind(nn.Linear(3, 2), "fa", F.mse_loss)
+    with pytest.raises(CoverageError, match="nef-dfa or nef-6"):
+        to_nengo(learner, torch.zeros(3), torch.zeros(2))
 
 
 def test_the_output_is_the_mean_readout_after_the_net_has_settled():

@@ -21,7 +21,7 @@ DATA = typer.Option(
     rich_help_panel=EXPERIMENT,
 )
 MODEL = typer.Option(
-    help="mlp, lenet, small-conv, resnet20, resnet56, resnet18, rsnn, lif-mlp or package.module:callable.",
+    help="mlp, lenet, small-conv, avg-conv, resnet20, resnet56, resnet18, rsnn, lif-mlp or package.module:callable.",
     show_default="mlp, or what the rules are made for",
     rich_help_panel=EXPERIMENT,
 )
@@ -33,8 +33,8 @@ Set = Annotated[
     typer.Option(
         "--set",
         metavar="NAME=VALUE",
-        help="Any other setting: a field of the run (weight_decay=0.01, model_options.width=512) or an option of one "
-        "rule (fa.scale=2). Repeatable.",
+        help="Any other setting: a field of the run (weight_decay=0.01, compile=true, model_options.width=512) or an "
+        "option of one rule (fa.scale=2). Repeatable.",
         rich_help_panel=EXPERIMENT,
     ),
 ]

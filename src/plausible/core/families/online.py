@@ -266,9 +266,7 @@ class OnlineLearner(Learner):
         rest, loaded = self._rest(x), list(self._loaded)
         if not loaded:
             return rest
-        like: list[Tensor] = []
-        each(lambda t: like.append(t) or t, rest)
-        if [t.shape for t in like] != [t.shape for t in loaded]:
+        if [t.shape for t in flat(rest)] != [t.shape for t in loaded]:
             raise CheckpointError(
                 f"The checkpoint has streams of {self.rule.name} whose state this version does not know: it was "
                 "made by another. Forget them (learner.reset()), or start the run afresh (resume=False)."
@@ -280,9 +278,7 @@ class OnlineLearner(Learner):
 
     def get_extra_state(self) -> dict[str, Any]:
         """See :meth:`Learner.get_extra_state`; of streams that go on, the state too."""
-        kept: list[Tensor] = []
-        if self.rule.continuous and self.state is not None:
-            each(lambda t: kept.append(t) or t, self.state)
+        kept = flat(self.state) if self.rule.continuous and self.state is not None else []
         return {**super().get_extra_state(), "state": kept or self._loaded}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
@@ -350,6 +346,11 @@ def each(fn: Callable[..., Tensor], *states: State) -> State:
 
 def _rows(chosen: Tensor, new: Tensor, old: Tensor) -> Tensor:
     return torch.where(chosen.view(-1, *[1] * (old.dim() - 1)), new.to(old), old)
+
+
+def flat(state: State) -> list[Tensor]:
+    """The tensors of a state, in order."""
+    return [state] if isinstance(state, Tensor) else [t for part in state for t in flat(part)]
 
 
 def first(state: State) -> Tensor:

@@ -39,11 +39,8 @@ Population`; or what :func:`from_nir` has returned. How an 'rsnn' cuts images in
     """
     graph, steps = as_graph(model), Steps(dt, exact)
     for name in graph.order:
-        if node.dispatch(type(layer(graph, name))) is node.dispatch(object):
-            raise ConfigurationError(
-                f"Layer {name!r}, a {type(layer(graph, name)).__name__}, has no counterpart in NIR; known are "
-                f"{', '.join(sorted(kind.__name__ for kind in node.registry if kind is not object))}, Population."
-            )
+        if node.dispatch(type(layer(graph, name))) is node.dispatch(object):  # before its input's shape is asked for
+            raise _unknown(layer(graph, name), name)
     shapes = _shapes(graph, shape or _first(graph))
     nodes: dict[str, nir.NIRNode] = {graph.inlet: nir.Input({"input": np.array(shapes[graph.inlet])})}
     for name in graph.order:
@@ -61,6 +58,13 @@ Population`; or what :func:`from_nir` has returned. How an 'rsnn' cuts images in
 def layer(graph: Graph, name: str) -> nn.Module:
     """The graph's node of that name."""
     return graph.nodes[key(name)]
+
+
+def _unknown(layer: nn.Module, name: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"Layer {name!r}, a {type(layer).__name__}, has no counterpart in NIR; known are "
+        f"{', '.join(sorted(kind.__name__ for kind in node.registry if kind is not object))}, Population."
+    )
 
 
 def _first(graph: Graph) -> Shape:
@@ -84,8 +88,12 @@ def _shapes(graph: Graph, shape: Shape) -> dict[str, Shape]:
 
 @singledispatch
 def node(layer: nn.Module, name: str, shape: Shape, steps: Steps) -> nir.NIRNode:
-    """The node that does what the layer does to inputs of that shape, or does not exist."""
-    raise NotImplementedError
+    """The node that does what the layer does to inputs of that shape.
+
+    Raises:
+        ConfigurationError: NIR has none, or not with these constants.
+    """
+    raise _unknown(layer, name)
 
 
 @node.register

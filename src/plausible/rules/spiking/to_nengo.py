@@ -11,10 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from plausible.core.errors import CoverageError
+from plausible.core.learner import Learner
 from plausible.rules.spiking.relay import RelayLearner
 
 
-def to_nengo(learner: RelayLearner, x: Tensor, target: Tensor) -> tuple[Any, dict[str, Any]]:
+def to_nengo(learner: Learner, x: Tensor, target: Tensor) -> tuple[Any, dict[str, Any]]:
     """A ``nengo.Network`` that is shown one stimulus, and its ensembles by name, sensors first, errors last.
 
     Nengo's filters hear a node, such as that of the biases, one step later than a population; its cells start at
@@ -26,8 +28,14 @@ def to_nengo(learner: RelayLearner, x: Tensor, target: Tensor) -> tuple[Any, dic
         target: (classes,), what the readout should be.
 
     Raises:
+        CoverageError: another learner.
         ModuleNotFoundError: nengo is not installed.
     """
+    if not isinstance(learner, RelayLearner):
+        raise CoverageError(
+            "to_nengo takes a learner of nef-dfa or nef-6, whose chain of error populations it builds too, and got a "
+            f"{type(learner).__name__}."
+        )
     try:
         nengo: Any = import_module("nengo")
     except ModuleNotFoundError as error:
