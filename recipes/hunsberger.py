@@ -9,8 +9,8 @@ streams that go on all the time, by Adam, its rate falling to 0, with compiled s
 
 Trials have two epochs, seed 0 and three learning rates or more, a factor of two apart; the best by the accuracy on the
 6,000 validation images is run for three epochs (Fashion-MNIST: two) with the seeds 5 to 9, and only there the test
-images are looked at. Rates were moved where the best was at an end, but on Fashion-MNIST (see CHOSEN), whose controls
-have the rates of MNIST.
+images are looked at. Rates were moved where the best was at an end; eRBP's still is, and that of Fashion-MNIST (see
+CHOSEN), whose controls have the rates of MNIST.
 """
 
 from pathlib import Path
