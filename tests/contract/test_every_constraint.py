@@ -154,7 +154,7 @@ def _draws(constraint: Constraint, seed: int) -> list[float]:
 
 def test_a_binding_that_fails_leaves_the_model_as_it_was(name, constraint):
     rule = registry.make(name)
-    model = nn.Sequential(nn.LSTM(3, 4), nn.Linear(4, 4))
+    model = nn.Sequential(nn.ConvTranspose1d(3, 4, 1), nn.Linear(4, 4))  # of which only an example could tell
     before = copy.deepcopy(model.state_dict())
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     try:

@@ -13,7 +13,7 @@ from plausible.core import Learner
 
 def feedback_now(learner: Learner) -> list[np.ndarray]:
     """B as the next call of learn will draw it (the stream is a function of seed, layer and iteration)."""
-    return [site.feedback(layer.get_parameter("weight").detach()).numpy() for site, layer in learner.sites()]
+    return [site.feedback(learner.weight(site).detach()).numpy() for site in learner.sites()]
 
 
 def test_mlp_is_the_papers_equation_with_a_fresh_draw_each_time():

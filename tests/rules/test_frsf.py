@@ -76,6 +76,6 @@ def test_angle_at_the_start(rule: str, layer, fill, degrees: float):
     model = nn.Sequential(layer())
     weight = fill(model[0].weight.data)
     learner = plausible.bind(model, rule, F.mse_loss)
-    site, bound = learner.sites()[0]
-    B = site.feedback(bound.get_parameter("weight").detach())
+    (site,) = learner.sites()
+    B = site.feedback(learner.weight(site).detach())
     assert abs(float(angle(weight, B)) - degrees) < 5 * 57.3 / sqrt(weight.numel()) + 0.05

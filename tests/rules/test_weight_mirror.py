@@ -24,8 +24,8 @@ def bound(model: nn.Module, **options: object) -> tuple[Learner, torch.optim.Opt
 
 def angles(learner: Learner) -> list[float]:
     found = []
-    for site, layer in learner.sites():
-        W = layer.get_parameter("weight").detach()
+    for site in learner.sites():
+        W = learner.weight(site).detach()
         found.append(float(angle(W, site.feedback(W))))
     return found
 

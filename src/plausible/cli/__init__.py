@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 import plausible
-from plausible.cli import audit, cite, compare, demo, report, rules, train, tune
+from plausible.cli import audit, cite, compare, coverage, demo, report, rules, train, tune
 from plausible.cli.guard import guarded
 
 app = typer.Typer(
@@ -38,6 +38,7 @@ def _root(
 for _name, _command in {
     "compare": compare.compare,
     "audit": audit.audit,
+    "coverage": coverage.coverage,
     "train": train.train,
     "rules": rules.rules,
     "report": report.report,

@@ -10,7 +10,7 @@ from functools import cache
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from plausible.core.errors import ConfigurationError
 
@@ -38,8 +38,8 @@ class Site(Protocol):
 
     called: bool
 
-    def run(self, layer: nn.Module, x: Tensor) -> Tensor:
-        """The layer's response to ``x``."""
+    def run(self, layer: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        """The layer's response to its arguments."""
         ...
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any: ...
@@ -48,9 +48,9 @@ class Site(Protocol):
 class Attached(nn.Module):
     """Mixed into a layer's class while a rule is bound to it."""
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The layer's response, through its site."""
-        return self.__dict__[SITE].run(self, x)
+        return self.__dict__[SITE].run(self, *args, **kwargs)
 
     def _apply(self, fn: Any, recurse: bool = True) -> "Attached":
         # model.to(...) must move the feedback too, although the model does not own it.
@@ -90,9 +90,9 @@ def detach(model: nn.Module) -> None:
             del layer.__dict__[SITE]
 
 
-def plain_forward(layer: nn.Module, x: Tensor) -> Tensor:
+def plain_forward(layer: nn.Module, *args: Any, **kwargs: Any) -> Any:
     """What the layer would answer if it were not attached."""
-    return _plain_class(type(layer)).forward(layer, x)
+    return _plain_class(type(layer)).forward(layer, *args, **kwargs)
 
 
 def layer_type(module: nn.Module) -> type[nn.Module] | None:

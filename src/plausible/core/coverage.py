@@ -1,13 +1,18 @@
 """Which layers of a model a rule teaches, which keep an exact gradient, and which it cannot teach."""
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
+import torch
 from torch import nn
 
 from plausible.core.attach import EXACT, SITE, Site, layer_type, trainable_layers
 from plausible.core.errors import CoverageError
-from plausible.core.rule import Rule
+from plausible.core.recurrent import recurrent_type
+from plausible.core.rule import Inputs, Rule
+from plausible.core.uses import Use, Uses, find_uses, parameters_of
 
 
 @dataclass(frozen=True)
@@ -16,37 +21,96 @@ class Coverage:
 
     Attributes:
         layers: weight layers, in order of registration; the last of them is the output layer.
-        exact: normalisation layers and embeddings, whose own gradient is exact.
+        exact: modules whose own gradient is exact: normalisation, embeddings, and what scales or shifts.
         passed: everything else: taught by the ordinary backward within its surroundings.
+        recurrent: recurrent layers and cells of torch.
+        uses: by name of a module, the weights that it uses in functions of its own.
     """
 
     layers: dict[str, nn.Module]
     exact: list[str]
     passed: list[str]
+    recurrent: dict[str, nn.Module] = field(default_factory=dict)
+    uses: Mapping[str, list[Use]] = field(default_factory=dict)
+
+    @property
+    def covered(self) -> list[str]:
+        """Names of the layers, and of the Parameters that are in none."""
+        weights = [f"{name}.{key}" for name, net in self.recurrent.items() for key in recurrent_weights(net)]
+        own = {f"{name}.weight" for name in self.layers}
+        return [*self.layers, *weights, *sorted(parameters_of(self.uses) - own)]
 
 
-def survey(model: nn.Module, rule: Rule, uncovered: Literal["error", "backprop"]) -> Coverage:
+def recurrent_weights(net: nn.Module) -> list[str]:
+    """The names of a recurrent layer's weights, within it."""
+    return [name for name, p in net.named_parameters(recurse=False) if p.dim() == 2]
+
+
+def survey(
+    model: nn.Module,
+    rule: Rule,
+    uncovered: Literal["error", "backprop"],
+    example: Inputs | None = None,
+    *,
+    anywhere: bool = False,
+) -> Coverage:
     """Sort the trainable modules of ``model``.
+
+    Args:
+        model: it.
+        rule: for messages.
+        uncovered: whether a module that the rule cannot teach is an error, or left to the ordinary backward.
+        example: inputs that show, in one forward pass, what a module does with weights that are in no layer.
+        anywhere: whether the rule can teach a weight wherever it meets activity, rather than in layers alone.
 
     Raises:
         CoverageError: there is a module that the rule cannot teach, and ``uncovered`` is "error"; or
             there is nothing to teach.
     """
+    uses = Uses() if example is None else find_uses(model, lambda: _shown(model, example))
+    used = parameters_of(uses.within) | set(uses.mixed)
     layers: dict[str, nn.Module] = {}
+    recurrent: dict[str, nn.Module] = {}
     exact, passed = [], []
     for name, module in trainable_layers(model):
+        own = {f"{name}.{key}" if name else key for key, p in module.named_parameters(recurse=False) if p.requires_grad}
         if layer_type(module):
             layers[name] = module
-        else:
-            (exact if isinstance(module, EXACT) else passed).append(name)
+        elif anywhere and recurrent_type(module):
+            recurrent[name] = module
+        elif isinstance(module, EXACT) or (example is not None and not own & used):
+            exact.append(name)  # embeddings whose weight is used again, at the output, are among them
+        elif not (anywhere and example is not None) or own & set(uses.mixed):
+            passed.append(name)
     if passed and uncovered == "error":
-        raise CoverageError(_uncovered(model, rule, passed))
-    if not layers:
+        raise CoverageError(_uncovered(model, rule, passed, uses, shown=example is not None, anywhere=anywhere))
+    within = uses.within if anywhere else {}
+    if not (layers or recurrent or within):
         raise CoverageError(
             f"{rule.name}: the model has no trainable linear or convolutional layer, so there is nothing to teach. "
             "Layers whose weights have requires_grad=False are left alone."
         )
-    return Coverage(layers, exact, passed)
+    return Coverage(layers, exact, passed, recurrent, within)
+
+
+@contextmanager
+def in_evaluation(model: nn.Module) -> Iterator[None]:
+    """Within, the model is in evaluation mode; afterwards each of its modules is in the mode of before."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def _shown(model: nn.Module, example: Inputs) -> Any:
+    """The model's response to an example, with gradients, which keep torch off its short cuts."""
+    with in_evaluation(model), torch.enable_grad():
+        if isinstance(example, Mapping):
+            return model(**example)
+        return model(*example) if isinstance(example, tuple) else model(example)
 
 
 def check_reached(coverage: Coverage, rule: Rule) -> None:
@@ -55,24 +119,38 @@ def check_reached(coverage: Coverage, rule: Rule) -> None:
     Raises:
         CoverageError: a weight is used behind its layer's back, where the rule does not see it.
     """
+    used = parameters_of(coverage.uses)  # perhaps only to compute a weight, for which another site answers
     for name, layer in coverage.layers.items():
+        if f"{name}.weight" in used:
+            continue
         site: Site | None = layer.__dict__.get(SITE)
         if site is not None and not site.called and layer.get_parameter("weight").grad is not None:
             raise CoverageError(
                 f"{rule.name}: the weight of {name!r} got a gradient, but the layer's forward was never "
                 "called: the model uses the weight in a function of its own, which the rule does not see. "
-                f"Call the layer instead, or leave {name!r} out with requires_grad_(False)."
+                "Show the rule one batch of inputs, as plausible.bind(..., example=x), call the layer instead, or "
+                f"leave {name!r} out with requires_grad_(False)."
             )
 
 
-def _uncovered(model: nn.Module, rule: Rule, passed: list[str]) -> str:
+def _uncovered(model: nn.Module, rule: Rule, passed: list[str], uses: Uses, *, shown: bool, anywhere: bool) -> str:
     name = passed[0]
     module = model.get_submodule(name)
-    own = ", ".join(n for n, p in module.named_parameters(recurse=False) if p.requires_grad)
+    own = [n for n, p in module.named_parameters(recurse=False) if p.requires_grad]
     more = f" (and {len(passed) - 1} more: {', '.join(passed[1:4])}{', …' if len(passed) > 4 else ''})"
+    mixed = next((uses.mixed[n] for n in (f"{name}.{o}" if name else o for o in own) if n in uses.mixed), None)
+    if mixed is not None:
+        why = f"its forward calls {mixed}, which the rule does not know how to answer for"
+    elif anywhere and not shown:
+        why = (
+            "what such a module does with its weights only an example can show: pass one batch of inputs, as "
+            "plausible.bind(..., example=x)"
+        )
+    else:
+        why = "it knows Linear and Conv1d/2d/3d, and leaves normalisation layers and embeddings their exact gradient"
     return (
         f"{rule.name} cannot teach {f'module {name!r}' if name else 'the model itself'}, a {type(module).__name__} "
-        f"with the trainable {own}{more if len(passed) > 1 else ''}: it knows Linear and Conv1d/2d/3d, and leaves "
-        "normalisation layers and embeddings their exact gradient. Freeze it with requires_grad_(False), or pass "
-        'uncovered="backprop" to let the ordinary gradient through it; the report then says so.'
+        f"with the trainable {', '.join(own)}{more if len(passed) > 1 else ''}: {why}. "
+        'Or freeze it with requires_grad_(False), or pass uncovered="backprop" to let the ordinary gradient through '
+        "it; the report then says so."
     )

@@ -1,4 +1,4 @@
-"""Layers whose input gradient is carried by another weight than their own.
+"""Products of weights and activity whose input gradient is carried by another weight than their own.
 
 For a layer ``a = op(x, W) + b`` with arriving error ``δ = ∂L/∂a``,
 
@@ -7,11 +7,12 @@ For a layer ``a = op(x, W) + b`` with arriving error ``δ = ∂L/∂a``,
 
 ``feedback`` is called in the backward pass, with the weight, and returns B in the weight's own shape:
 a B that is computed from the current weight (sign symmetry) is never held from forward to backward.
-It is not called where the input needs no gradient, as in the first layer.
+It is not called where the input needs no gradient, as in the first layer. (:func:`product`, which serves any operation,
+calls it in the forward pass.)
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -50,33 +51,70 @@ class _Linear(torch.autograd.Function):
         return grad_x, grad_weight, grad_bias, None
 
 
+class Geometry(NamedTuple):
+    """How a kernel meets its input; one number per spatial dimension, padding with zeros.
+
+    Attributes:
+        stride, padding, dilation: as in :class:`torch.nn.Conv2d`.
+        groups: number of groups.
+        transposed: whether it is a transposed convolution, whose weight is (C_in, C_out / groups, *kernel).
+        output_padding: what a transposed convolution adds to one side of its response.
+    """
+
+    stride: Sequence[int]
+    padding: Sequence[int]
+    dilation: Sequence[int]
+    groups: int
+    transposed: bool = False
+    output_padding: Sequence[int] = ()
+
+    def arguments(self) -> tuple[Any, ...]:
+        """As torch's own operators take them."""
+        nothing = (0,) * len(self.stride)
+        return (*self[:3], self.transposed, self.output_padding or nothing, self.groups)
+
+
 class _Conv(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any,
-        x: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        feedback: Feedback,
-        geometry: tuple[Sequence[int], Sequence[int], Sequence[int], int],
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, feedback: Feedback, geometry: Geometry
     ) -> Tensor:
         ctx.save_for_backward(x, weight)
-        ctx.feedback, ctx.geometry = feedback, geometry
-        stride, padding, dilation, groups = geometry
-        no_output_padding = (0,) * len(stride)
-        return torch.convolution(x, weight, bias, stride, padding, dilation, False, no_output_padding, groups)
+        ctx.feedback, ctx.arguments, ctx.transposed = feedback, geometry.arguments(), geometry.transposed
+        ctx.outputs = weight.shape[1] * geometry.groups if geometry.transposed else weight.shape[0]
+        return torch.convolution(x, weight, bias, *ctx.arguments)
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
         (delta,) = grads
         x, weight = ctx.saved_tensors
-        stride, padding, dilation, groups = ctx.geometry
         need = ctx.needs_input_grad[:3]
         carrier = _carrier(ctx, weight, delta) if need[0] else weight
-        grad_x, grad_weight, grad_bias = _convolution_backward(
-            delta, x, carrier, (weight.shape[0],), stride, padding, dilation, False, (0,) * len(stride), groups, need
-        )
+        grad_x, grad_weight, grad_bias = _convolution_backward(delta, x, carrier, (ctx.outputs,), *ctx.arguments, need)
         return grad_x, grad_weight, grad_bias, None, None
+
+
+class _Matmul(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, feedback: Feedback, left: bool) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.feedback, ctx.left = feedback, left
+        return weight @ x if left else x @ weight
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
+        (delta,) = grads
+        x, weight = ctx.saved_tensors
+        need_x, need_weight, *_ = ctx.needs_input_grad
+        grad_x = grad_weight = None
+        if need_x:
+            B = _carrier(ctx, weight, delta)
+            grad_x = (B.mT @ delta if ctx.left else delta @ B.mT).sum_to_size(x.shape)
+        if need_weight:
+            if weight.dim() == 2 and not ctx.left:  # one large product, not many that are then summed
+                delta, x = delta.reshape(-1, delta.shape[-1]), x.reshape(-1, x.shape[-1])
+            grad_weight = (delta @ x.mT if ctx.left else x.mT @ delta).sum_to_size(weight.shape)
+        return grad_x, grad_weight, None, None
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None, feedback: Feedback) -> Tensor:
@@ -94,31 +132,42 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None, feedback: Feedback) -
     return _Linear.apply(x, weight, bias, feedback)  # pyright: ignore[reportReturnType]
 
 
-def conv(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    feedback: Feedback,
-    *,
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-    groups: int,
-) -> Tensor:
-    """1-, 2- or 3-dimensional convolution with feedback weight.
+def conv(x: Tensor, weight: Tensor, bias: Tensor | None, feedback: Feedback, geometry: Geometry) -> Tensor:
+    """1-, 2- or 3-dimensional convolution, also transposed, with feedback weight.
 
     Args:
         x: (N, C_in, *spatial), or (C_in, *spatial) for a single example.
-        weight: (C_out, C_in / groups, *kernel).
+        weight: (C_out, C_in / groups, *kernel); transposed (C_in, C_out / groups, *kernel).
         bias: (C_out,) or None.
         feedback: W ↦ B, of one shape.
-        stride, padding, dilation: one number per spatial dimension; padding with zeros.
-        groups: number of groups.
+        geometry: how the kernel meets its input.
 
     Returns:
         (N, C_out, *spatial), or without N.
     """
-    geometry = (stride, padding, dilation, groups)
     if x.dim() == weight.dim():
         return _Conv.apply(x, weight, bias, feedback, geometry)  # pyright: ignore[reportReturnType]
     return _Conv.apply(x.unsqueeze(0), weight, bias, feedback, geometry).squeeze(0)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def matmul(x: Tensor, weight: Tensor, feedback: Feedback, *, left: bool = False) -> Tensor:
+    """``x @ weight``, or ``weight @ x`` if it stands on the ``left``, with feedback weight.
+
+    Shapes are those of :func:`torch.matmul`; ``feedback`` maps W to a B of its shape.
+    """
+    if weight.dim() == 1:  # a row or a column
+        axis = 0 if left else 1
+        found = matmul(x, weight.unsqueeze(axis), lambda w: feedback(w.squeeze(axis)).unsqueeze(axis), left=left)
+        return found.squeeze(-2 if left and x.dim() > 1 else -1)
+    if x.dim() == 1:
+        return matmul(x.unsqueeze(1 if left else 0), weight, feedback, left=left).squeeze(-1 if left else -2)
+    return _Matmul.apply(x, weight, feedback, left)  # pyright: ignore[reportReturnType]
+
+
+def product(function: Callable[..., Tensor], weight: Tensor, feedback: Feedback, *others: Tensor) -> Tensor:
+    """``function(weight, *others)``, linear in the weight and in each of the others, with feedback weight.
+
+    It costs two more products and no formula: the error takes the way through f(B, x), of which the value is taken off.
+    """
+    carried = function(feedback(weight).detach().to(weight.dtype), *others)
+    return function(weight, *(x.detach() for x in others)) + (carried - carried.detach())

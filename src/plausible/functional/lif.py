@@ -99,8 +99,7 @@ def step(
     awake = (2 * dt - state.silent).clamp_(0, dt)  # seconds of the step in which the neuron is not refractory
     below = 1 - drive
     if cell.leak:
-        far = (state.v - drive).mul_(awake.mul_(-1 / cell.tau_rc).exp_())
-        v = drive + far
+        v = torch.addcmul(drive, state.v - drive, awake.mul_(-1 / cell.tau_rc).exp_())
     else:
         v = torch.addcmul(state.v, below, awake, value=-1 / cell.tau_rc)
     z = None if spike is None else spike(v - 1)
@@ -109,7 +108,7 @@ def step(
         # For how long from the beginning of this step a neuron that has fired is silent: up to its spike, and τ_ref.
         # Where none has fired this is no time, and not used. In single precision the logarithm is good
         # to a nanosecond; log1p of (v − 1) / below would be better, and half of what a compiled step costs.
-        since = (far / below).log_() if cell.leak else (v - 1).div_(below)
+        since = (v - drive).div_(below).log_() if cell.leak else (v - 1).div_(below)
         silent = torch.where(fired, since.mul_(cell.tau_rc).add_(cell.tau_ref + dt), state.silent - dt)
     spikes = (fired.to(v) if z is None else z) * (cell.amplitude / dt)
     n = state.n + (dt / cell.tau_n) * (cell.inc_n * spikes - state.n) if cell.inc_n else state.n

@@ -1,5 +1,6 @@
 """A name -> a model for images of a given shape and a number of classes."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -29,8 +30,9 @@ _BUILT_IN: dict[str, Callable[..., nn.Module]] = {
 def build(name: str, *, shape: tuple[int, ...], classes: int, **options: Any) -> nn.Module:
     """A freshly initialised model that maps (B, *shape) float32 to logits (B, classes).
 
-    name: a built-in (:func:`names`), or ``package.module:callable``, which is called with ``shape=``,
-        ``classes=`` and the options and returns a module.
+    name: a built-in (:func:`names`), or ``package.module:callable``, which is called with ``shape=`` and ``classes=``,
+        or, if it names neither, as in torchvision and timm, with ``num_classes=``; and with the options. It returns a
+        module.
     shape: of one example: (C, H, W), or (D,) for vectors, which only ``mlp`` takes.
     options: see the model's own function.
 
@@ -50,15 +52,29 @@ def names() -> list[str]:
     return sorted(_BUILT_IN)
 
 
+def _supplied(function: Callable[..., Any], shape: tuple[int, ...], classes: int) -> dict[str, Any]:
+    """What a user's callable is told of the data."""
+    ours = {"shape": shape, "classes": classes}
+    try:
+        named = inspect.signature(function).parameters
+    except (TypeError, ValueError):  # some callables written in C do not tell
+        return ours
+    any_name = any(p.kind is p.VAR_KEYWORD for p in named.values())
+    if not ours.keys() & named.keys() and ("num_classes" in named or ("weights" in named and any_name)):
+        return {"num_classes": classes}
+    return ours
+
+
 def _user(name: str, shape: tuple[int, ...], classes: int, options: dict[str, Any]) -> nn.Module:
     function = resolve(name, "model")
-    check_options(function, options, kind=f"model {name!r}", supplied=("shape", "classes"))
+    supplied = _supplied(function, shape, classes)
+    check_options(function, options, kind=f"model {name!r}", supplied=tuple(supplied))
     try:
-        model = function(shape=shape, classes=classes, **options)
+        model = function(**supplied, **options)
     except Exception as error:  # the user's code may fail in any way
+        called = ", ".join(f"{key}={value}" for key, value in supplied.items())
         raise ConfigurationError(
-            f"model {name!r}, called with shape={shape}, classes={classes} and its options, raised "
-            f"{type(error).__name__}: {error}"
+            f"model {name!r}, called with {called} and its options, raised {type(error).__name__}: {error}"
         ) from error
     if not isinstance(model, nn.Module):
         raise ConfigurationError(f"model {name!r} returned a {type(model).__name__}; expected is a torch.nn.Module.")

@@ -20,12 +20,17 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.func import functional_call
+from torch.utils._pytree import tree_map
 
 from plausible.core.attach import attach, device_of, plain_forward, refuse_if_bound
-from plausible.core.coverage import Coverage, check_reached, survey
+from plausible.core.coverage import Coverage, check_reached, in_evaluation, survey
 from plausible.core.errors import ConfigurationError
 from plausible.core.learner import Learner, differentiable
+from plausible.core.products import Product
 from plausible.core.rule import Inputs, Loss, Outcome, Rule, Teacher, require, tunable
+from plausible.core.stands import RecurrentSite, UsesSite
+from plausible.core.uses import Kept
+from plausible.functional.examples import Layout, layout
 from plausible.functional.random import generator, random_state, replayed
 
 
@@ -50,6 +55,9 @@ class BroadcastRule(Rule):
 
     learns_feedback: ClassVar[bool] = False
     """Whether what :meth:`init` draws is trained by the user's optimiser."""
+
+    anywhere: ClassVar[bool] = False
+    """Whether the rule teaches weights outside of layers too: of recurrent nets, and in functions of a module's own."""
 
     retraces: ClassVar[bool] = False
     """Whether the rule repeats the forward pass: see :meth:`BroadcastLearner.retrace`."""
@@ -96,7 +104,7 @@ class BroadcastRule(Rule):
                 f"{self.name}: its feedback matrices are shaped like the activity of the model's layers. "
                 "Pass one batch of inputs, as plausible.bind(..., example=x)."
             )
-        learner = self.learner(model, loss, survey(model, self, self.uncovered))
+        learner = self.learner(model, loss, survey(model, self, self.uncovered, example, anywhere=self.anywhere))
         if example is not None:
             learner.measure(example)
         return learner
@@ -152,6 +160,7 @@ class CutSite(nn.Module):
         sizes: numbers in (a message, a block's end, the response of the layer before), per example, or per
             position where the output has the block's positions (tokens), each then taught by its own error.
         shared: how many leading dimensions message and block share: those of the example, or of the position.
+        layout: where the examples are in the block's end.
         above: numbers in the end of the next block, or in the output, per example or position; one for each time that
             the site cut in a pass.
         called: whether a forward pass has come by yet.
@@ -162,6 +171,7 @@ class CutSite(nn.Module):
         self.rule, self.name, self.cut = rule, name, cut
         self.index, self.shared, self.sizes = -1, 1, (0, 0, 0)
         self.above: list[int] = []
+        self.layout = Layout()
         self.called = False
 
     def __getitem__(self, name: str) -> Tensor:
@@ -169,13 +179,26 @@ class CutSite(nn.Module):
         kept = self._buffers.get(name)
         return self.get_parameter(name) if kept is None else kept
 
-    def measure(self, index: int, root: Root, above: Tensor, output: Tensor) -> None:
-        """Take the sizes from one batch, and draw what the rule keeps."""
+    def measure(self, index: int, root: Root, above: Tensor, output: Tensor, changed: Tensor) -> None:
+        """Take the sizes from one batch, and draw what the rule keeps. ``changed`` is where the end is another if the
+        first example is.
+
+        Raises:
+            ConfigurationError: the end does not keep the examples apart.
+        """
         same = root.end.dim() == output.dim() and root.end.shape[:-1] == output.shape[:-1]
         self.index, self.shared = index, output.dim() - 1 if same else 1
-        per = self.shared
-        self.sizes = prod(output.shape[per:]), prod(root.end.shape[per:]), prod(root.response[per:])
-        self.above.append(prod(above.shape[per:]))
+        found = layout(changed, len(output))
+        if found is None:
+            raise ConfigurationError(
+                f"{self.rule.name}: in front of {self.name!r}, where there is {tuple(root.end.shape)}, examples are "
+                "not kept apart, so that none can be taught by its own error. Examples must not see each other in "
+                "evaluation mode; or use a rule that goes back layer by layer, such as fa."
+            )
+        self.layout = found
+        per = prod(output.shape[: self.shared])
+        self.sizes = output.numel() // per, root.end.numel() // per, root.response.numel() // per
+        self.above.append(above.numel() // per)
         for key, value in self.rule.init(self, partial(generator, self.rule.seed, self.name)).items():
             value = value.to(root.end)
             if self.rule.learns_feedback:
@@ -189,24 +212,36 @@ class CutSite(nn.Module):
         Raises:
             ConfigurationError: the layer is called on inputs of several sizes, and the matrix fits one.
         """
-        if matrix.shape[1] != prod(shape[self.shared :]):
+        numbers = prod(shape) // prod(message.shape[: self.shared])
+        if matrix.shape[1] != numbers:
             raise ConfigurationError(
                 f"{self.rule.name}: the feedback in front of {self.name!r} is for {matrix.shape[1]} numbers, and the "
                 f"block there has the shape {tuple(shape)}. Each block keeps one size: pass an example of the size "
                 "to be learned from, and give every size of input a layer of its own."
             )
-        return (message.flatten(self.shared) @ matrix.to(message.dtype)).reshape(shape)
+        signal = message.flatten(self.shared) @ matrix.to(message.dtype)
+        return signal.reshape(shape) if self.shared > 1 else self.layout.join(signal, shape)
 
     def run(self, layer: nn.Module, x: Tensor) -> Tensor:
         """The layer's response to a detached ``x``; records ``x`` as the end of a block."""
+        return self._respond((x,), lambda x: plain_forward(layer, x), lambda: plain_forward(layer, x))
+
+    def answer(self, product: Product, kept: Kept | None, plain: Callable[[], Tensor]) -> Tensor:
+        """The same, where a weight outside of a layer meets activity; see :class:`plausible.core.stands.Stand`."""
+        return self._respond(product.others, lambda *others: product.run(_itself, *others), plain)
+
+    def _respond(
+        self, ends: tuple[Tensor, ...], detached: Callable[..., Tensor], plain: Callable[[], Tensor]
+    ) -> Tensor:
         cut = self.cut
         if not self.called:  # assigning to a module's attribute costs as much as a small layer
             self.called = True
         if cut.tracer is not None:
-            return cut.tracer(self.name, plain_forward(layer, x))
-        if x.requires_grad and not any(root.end is x for root in cut.roots):
-            cut.roots.append(Root(self, x, cut.before, cut.response))
-        response = plain_forward(layer, x.detach())
+            return cut.tracer(self.name, plain())
+        for x in ends:
+            if x.requires_grad and not any(root.end is x for root in cut.roots):
+                cut.roots.append(Root(self, x, cut.before, cut.response))
+        response = detached(*(x.detach() for x in ends))
         cut.before, cut.response = self.name, response.shape
         return response
 
@@ -222,23 +257,39 @@ class BroadcastLearner(Learner):
         self.cut = Cut()
         self._random_state = random_state(device_of(model))
         self.feedback = nn.ModuleDict()
+        made: dict[int, CutSite] = {}  # by weight, where one is used in several functions
+
+        def make(
+            name: str, weight: Tensor, scale: float, made_of: tuple[str, ...], *, computed: bool = False
+        ) -> CutSite:
+            if id(weight) not in made:
+                made[id(weight)] = self._site(name)
+            return made[id(weight)]
+
         for name, layer in rule.cuts(coverage).items():
-            site = CutSite(rule, name, self.cut)
-            self.feedback[name.replace(".", "/") or "model"] = site
-            attach(layer, site)
+            attach(layer, make(name, layer.get_parameter("weight"), 1.0, (name,)))
+        for name, layer in coverage.recurrent.items():
+            attach(layer, RecurrentSite(layer, name, make))
+        for name, uses in coverage.uses.items():
+            attach(model.get_submodule(name), UsesSite(model, name, uses, make))
+
+    def _site(self, name: str) -> CutSite:
+        site = self.feedback[name.replace(".", "/") or "model"] = CutSite(self.rule, name, self.cut)
+        return site
 
     def measure(self, example: Inputs) -> None:
-        """Run one batch, in evaluation mode, to see the shapes of the blocks; draw the feedback."""
-        modes = {module: module.training for module in self.model.modules()}
-        self.model.eval()
-        with torch.enable_grad():
-            output = differentiable(self.rule, self(example))
-        for module, mode in modes.items():
-            module.training = mode
-        roots = self.cut.take()
+        """Run one batch, in evaluation mode, to see the shapes of the blocks; draw the feedback. It is run once more
+        with another first example, to see where that is."""
+        output, roots = self._shown(example)
+        _, others = self._shown(_with_another_first(example, len(output)))
         above = [*(root.end for root in roots[1:]), output] if roots else []
-        for index, (root, end) in enumerate(zip(roots, above, strict=True)):
-            root.site.measure(index, root, end, output)
+        for index, (root, other, end) in enumerate(zip(roots, others, above, strict=True)):
+            root.site.measure(index, root, end, output, root.end != other.end)
+
+    def _shown(self, example: Inputs) -> tuple[Tensor, list[Root]]:
+        with in_evaluation(self.model), torch.enable_grad():
+            output = differentiable(self.rule, self(example))
+        return output, self.cut.take()
 
     def forward(self, x: Inputs) -> Any:
         """The model's output; nothing is remembered of passes that are not learned from."""
@@ -302,7 +353,7 @@ class BroadcastLearner(Learner):
         cuts = self.rule.cuts(self.coverage)
         last = list(self.coverage.layers)[-1:]
         return {
-            "covered": list(cuts),
+            "covered": [name for name in self.coverage.covered if name in cuts or name not in self.coverage.layers],
             "exact": self.coverage.exact,
             "backprop": [name for name in last if name not in cuts] + self.coverage.passed,
             "note": "Within a block (from one weight layer to the next) the gradient of the block's signal is exact.",
@@ -311,6 +362,19 @@ class BroadcastLearner(Learner):
     def __getstate__(self) -> dict[str, Any]:
         self.cut.take()  # a graph can be neither copied nor pickled
         return super().__getstate__()
+
+
+def _with_another_first(example: Inputs, n: int) -> Any:
+    """The last of n examples stands for the first too."""
+
+    def change(t: Any) -> Any:
+        return torch.cat([t[-1:], t[1:]]) if isinstance(t, Tensor) and t.dim() and len(t) == n else t
+
+    return tree_map(change, example)
+
+
+def _itself(weight: Tensor) -> Tensor:
+    return weight
 
 
 def _instead(signal: Tensor, arrived: Tensor) -> Tensor:

@@ -71,7 +71,7 @@ class EnergyLearner(Learner):
             # A context of their own: messages are tapped where they are used, and not in the layers as well.
             carrier, own = rule.carrier(), Context()
             for block in chain(model, rule):
-                site = TransportSite(carrier, block.name, block.layer, own)
+                site = TransportSite.of(carrier, block.name, block.layer, own)
                 self.feedback[block.name.replace(".", "/") or "model"] = site
                 attach(block.layer, site)
 

@@ -1,27 +1,23 @@
 """Rules that send the error back layer by layer, through another weight than the forward one.
 
-The family owns the machinery: attachment to the layers, the asymmetric operators, padding, autocast.
-A rule says what stands in the weight's place.
+The family owns the machinery: attachment to whatever multiplies by a weight, the asymmetric operators, padding,
+autocast. A rule says what stands in the weight's place.
 """
 
 import abc
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
-from math import prod
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from plausible.core.attach import attach, refuse_if_bound
-from plausible.core.context import Context
 from plausible.core.coverage import Coverage, check_reached, survey
+from plausible.core.families.sites import TransportSite, layer_scale
 from plausible.core.learner import Learner
 from plausible.core.rule import Inputs, Loss, Outcome, Rule, Teacher, require, tunable
-from plausible.functional import asymmetric
-from plausible.functional.random import generator
+from plausible.core.stands import RecurrentSite, UsesSite
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,113 +46,29 @@ class TransportRule(Rule):
         require(self.scale > 0, self, "scale", "feedback weights need a positive scale")
 
     @abc.abstractmethod
-    def feedback(self, weight: Tensor, state: "TransportSite") -> Tensor:
+    def feedback(self, weight: Tensor, state: TransportSite) -> Tensor:
         """The feedback weight, in the shape of ``weight``; called in each backward pass."""
 
     def init(self, weight: Tensor, draw: Callable[[str], torch.Generator], scale: float) -> dict[str, Tensor]:
         """What the rule keeps for this weight, by name; drawn on the CPU from ``draw(name)``."""
         return {}
 
-    def adapt(self, layer: nn.Module, state: "TransportSite") -> None:
+    def adapt(self, layer: nn.Module, state: TransportSite) -> None:
         """Change the feedback weight after an optimiser step, if the rule does."""
         return
 
     def bind(self, model: nn.Module, loss: Loss, example: Inputs | None = None) -> "TransportLearner":
-        """Bind to ``model`` in place. An example is not needed.
+        """Bind to ``model`` in place. An example is needed where weights are used outside of layers that are known.
 
         Raises:
-            CoverageError: a trainable module that the rule cannot teach.
+            CoverageError: a trainable module that the rule cannot teach, or of which only an example could tell.
         """
         refuse_if_bound(model)
-        return TransportLearner(model, self, loss, survey(model, self, self.uncovered))
+        return self.learner(model, loss, survey(model, self, self.uncovered, example, anywhere=True))
 
-
-def layer_scale(layer: nn.Module) -> float:
-    """Xiao et al.'s (2018) scale of a layer's feedback: √(2 / (k·C_out)) for a convolution with k taps, the
-    standard deviation of He's fan-out initialisation, and 1/√fan_in, PyTorch's bound, for a linear layer.
-
-    In a grouped convolution an input meets C_out / groups outputs, which is the fan-out taken here.
-    """
-    weight = layer.get_parameter("weight")
-    if isinstance(layer, nn.modules.conv._ConvNd):
-        return (2 * layer.groups / (prod(weight.shape[2:]) * weight.shape[0])) ** 0.5
-    return weight.shape[1] ** -0.5
-
-
-class TransportSite(nn.Module):
-    """The feedback of one weight. Layers that share a weight share the site.
-
-    Attributes:
-        scale: the rule's scale times the layer's. A tensor without dimensions, since :func:`torch.copysign`
-            wants a tensor, and one on the CPU combines with any device.
-        used: whether an input has needed an error yet, hence feedback; the first layer's never does.
-        called: whether a forward pass has come by yet.
-    """
-
-    def __init__(self, rule: TransportRule, name: str, layer: nn.Module, context: Context) -> None:
-        super().__init__()
-        self.rule, self.name, self.context = rule, name, context
-        self.used = self.called = False
-        weight = layer.get_parameter("weight")
-        scale = rule.scale * (layer_scale(layer) if rule.per_layer else 1.0)
-        self.scale = torch.tensor(scale, dtype=torch.float64)
-        for key, value in rule.init(weight.detach(), partial(generator, rule.seed, name), scale).items():
-            value = value.to(weight)
-            if rule.learns_feedback:
-                self.register_parameter(key, nn.Parameter(value))
-            else:
-                self.register_buffer(key, value)
-
-    def __getitem__(self, name: str) -> Tensor:
-        """What the rule keeps for this weight (``get_buffer`` costs as much as a small operator)."""
-        kept = self._buffers.get(name)
-        return self.get_parameter(name) if kept is None else kept
-
-    def feedback(self, weight: Tensor) -> Tensor:
-        """B for W, as the backward pass uses it."""
-        return self.rule.feedback(weight, self)
-
-    def generator(self, device: torch.device) -> torch.Generator:
-        """For what the rule draws anew in each call of ``learn``: the same within one call and on every rank."""
-        return generator(self.rule.seed, self.name, self.context.iteration, device=device)
-
-    def run(self, layer: nn.Module, x: Tensor) -> Tensor:
-        """The layer's response, with the feedback weight in its input gradient."""
-        if not self.called:  # assigning to a module's attribute costs as much as a small layer
-            self.called = True
-        if x.requires_grad and not self.used:  # noted here: torch.compile cannot trace an assignment in a backward
-            self.used = True
-        if self.context.tap is not None:
-            x = self.context.tapped(f"{self.name}.feedback", x, self.name, "upstream")
-        return respond(layer, x, self.feedback)
-
-
-def respond(layer: nn.Module, x: Tensor, feedback: asymmetric.Feedback) -> Tensor:
-    """The response of a linear or convolutional layer to ``x``, with asymmetric feedback."""
-    weight, bias = layer.weight, layer.bias
-    assert isinstance(weight, Tensor) and (bias is None or isinstance(bias, Tensor))
-    if torch.is_autocast_enabled(x.device.type) and x.dtype != torch.float64:
-        # A custom function is opaque to autocast: cast as it would (float64 never), where autograd sees the casts.
-        dtype = torch.get_autocast_dtype(x.device.type)
-        x, weight, bias = x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
-    if not isinstance(layer, nn.modules.conv._ConvNd):
-        return asymmetric.linear(x, weight, bias, feedback)
-    x, padding = _padded(layer, x)
-    return asymmetric.conv(
-        x, weight, bias, feedback, stride=layer.stride, padding=padding, dilation=layer.dilation, groups=layer.groups
-    )
-
-
-def _padded(layer: nn.modules.conv._ConvNd, x: Tensor) -> tuple[Tensor, tuple[int, ...]]:
-    """The input and the zero padding left for the operator; what the operator cannot pad is padded here."""
-    if layer.padding_mode == "zeros" and not isinstance(layer.padding, str):
-        return x, layer.padding
-    ends = layer._reversed_padding_repeated_twice
-    before, after = ends[-2::-2], ends[::-2]
-    if layer.padding_mode == "zeros" and before == after:
-        return x, tuple(before)
-    mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
-    return F.pad(x, ends, mode=mode), (0,) * len(before)
+    def learner(self, model: nn.Module, loss: Loss, coverage: Coverage) -> "TransportLearner":
+        """What :meth:`bind` binds."""
+        return TransportLearner(model, self, loss, coverage)
 
 
 class TransportLearner(Learner):
@@ -168,14 +80,24 @@ class TransportLearner(Learner):
         super().__init__(model, rule, loss)
         self.coverage = coverage
         self.feedback = nn.ModuleDict()
-        shared: dict[int, TransportSite] = {}
+        made: dict[int, TransportSite] = {}  # by weight, which layers may share
+
+        def make(
+            name: str, weight: Tensor, scale: float, made_of: tuple[str, ...], *, computed: bool = False
+        ) -> TransportSite:
+            if id(weight) not in made:
+                made[id(weight)] = TransportSite(rule, name, weight, scale, self.context, made_of, computed=computed)
+                self.feedback[_key(name)] = made[id(weight)]
+            return made[id(weight)]
+
         layers = list(coverage.layers.items())
         for name, layer in layers[:-1] if rule.last_layer == "backprop" else layers:
             weight = layer.get_parameter("weight")
-            if id(weight) not in shared:
-                shared[id(weight)] = TransportSite(rule, name, layer, self.context)
-                self.feedback[_key(name)] = shared[id(weight)]
-            attach(layer, shared[id(weight)])
+            attach(layer, make(name, weight, layer_scale(layer), (f"{name}.weight".removeprefix("."),)))
+        for name, layer in coverage.recurrent.items():
+            attach(layer, RecurrentSite(layer, name, make))
+        for name, uses in coverage.uses.items():
+            attach(model.get_submodule(name), UsesSite(model, name, uses, make))
 
     def _learn(self, x: Inputs, y: Teacher) -> Outcome:
         output = self(x)
@@ -192,35 +114,38 @@ class TransportLearner(Learner):
         super().after_step()
         if type(self.rule).adapt is not TransportRule.adapt:
             with torch.no_grad():
-                for site, layer in self.sites():
-                    self.rule.adapt(layer, site)
+                for site in self.sites():
+                    self.rule.adapt(self.coverage.layers[site.name], site)
 
     def report(self) -> dict[str, Any]:
         """See :meth:`Learner.report`."""
-        names = list(self.coverage.layers)
-        last = names[-1:] if self.rule.last_layer == "backprop" else []
+        last = list(self.coverage.layers)[-1:] if self.rule.last_layer == "backprop" else []
         return {
-            "covered": [n for n in names if n not in last],
+            "covered": [n for n in self.coverage.covered if n not in last],
             "exact": self.coverage.exact,
             "backprop": last + self.coverage.passed,
-            "note": "Normalisation layers and embeddings keep their exact gradient, as in the paper."
+            "note": "Normalisation layers, embeddings, and what scales or shifts keep their exact gradient."
             if self.coverage.exact
             else "",
         }
 
     def feedback_weights(self) -> dict[str, tuple[Tensor, Tensor]]:
-        """(W, B) of each site, in W's shape; sites whose feedback no backward pass has used are left out."""
+        """(W, B) of each site, in W's shape; sites whose feedback no backward pass has used are left out, and so is
+        what is computed anew in each pass."""
         with torch.no_grad():
             return {
-                site.name: (w := layer.get_parameter("weight").detach(), self.rule.feedback(w, site).detach())
-                for site, layer in self.sites()
-                if site.used
+                site.name: (w := self.weight(site).detach(), self.rule.feedback(w, site).detach())
+                for site in self.sites()
+                if site.used and not site.computed
             }
 
-    def sites(self) -> list[tuple[TransportSite, nn.Module]]:
-        """Each site with the layer whose weight it serves (the first of them, where several share it)."""
-        sites = [site for site in self.feedback.values() if isinstance(site, TransportSite)]
-        return [(site, self.coverage.layers[site.name]) for site in sites]
+    def sites(self) -> list[TransportSite]:
+        """One for each weight."""
+        return [site for site in self.feedback.values() if isinstance(site, TransportSite)]
+
+    def weight(self, site: TransportSite) -> nn.Parameter:
+        """The Parameter that a site serves."""
+        return self.model.get_parameter(site.made_of[0])
 
 
 def _key(name: str) -> str:

@@ -40,6 +40,7 @@ class DirectFeedbackAlignment(BroadcastRule):
     """A fixed random projection of the error to every layer."""
 
     name = "dfa"
+    anywhere: ClassVar[bool] = True
     claims = Claims(
         reads="error",
         forward_weights="none",

@@ -25,6 +25,7 @@ Reference: frenkel2021
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 from torch.nn import functional as F
@@ -41,6 +42,7 @@ class DirectRandomTargetProjection(DirectFeedbackAlignment):
     """A fixed random projection of the target to every layer."""
 
     name = "drtp"
+    anywhere: ClassVar[bool] = True
     claims = Claims(
         reads="label",
         forward_weights="none",

@@ -34,12 +34,11 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from plausible.core.attach import refuse_if_bound
-from plausible.core.coverage import survey
-from plausible.core.errors import PlausibleWarning
+from plausible.core.coverage import Coverage
+from plausible.core.errors import CoverageError, PlausibleWarning
 from plausible.core.families.transport import TransportLearner, TransportRule, TransportSite
 from plausible.core.registry import register
-from plausible.core.rule import Claims, Inputs, Loss, held
+from plausible.core.rule import Claims, Loss, held
 from plausible.rules.feedback.fa import random_feedback
 
 
@@ -74,10 +73,15 @@ class KolenPollack(TransportRule):
         """B, as learned so far."""
         return state["B"]
 
-    def bind(self, model: nn.Module, loss: Loss, example: Inputs | None = None) -> "KolenPollackLearner":
-        """Bind to ``model`` in place; see :func:`plausible.bind`."""
-        refuse_if_bound(model)
-        return KolenPollackLearner(model, self, loss, survey(model, self, self.uncovered))
+    def learner(self, model: nn.Module, loss: Loss, coverage: Coverage) -> "KolenPollackLearner":
+        """See :meth:`TransportRule.learner`."""
+        computed = [use.names for uses in coverage.uses.values() for use in uses if use.computed]
+        if computed:
+            raise CoverageError(
+                f"kolen-pollack: B takes every step that W takes, and what is multiplied by activity is computed from "
+                f"{', '.join(computed[0])}, and takes none. Use fa or a rule of signs, or plain weights."
+            )
+        return KolenPollackLearner(model, self, loss, coverage)
 
 
 class KolenPollackLearner(TransportLearner):
@@ -89,9 +93,9 @@ class KolenPollackLearner(TransportLearner):
             {
                 "params": [site.get_parameter("B")],
                 "param_names": [f"feedback.{site.name}.B"],
-                "like": layer.get_parameter("weight"),
+                "like": self.weight(site),
             }
-            for site, layer in self.sites()
+            for site in self.sites()
         ]
 
     def hook(self, optimizer: Optimizer) -> None:
@@ -108,7 +112,7 @@ class KolenPollackLearner(TransportLearner):
     def before_step(self) -> None:
         """Give each B the gradient of its W, after accumulation and all-reduce."""
         super().before_step()
-        for site, layer in self.sites():
-            grad = layer.get_parameter("weight").grad
+        for site in self.sites():
+            grad = self.weight(site).grad
             # A copy: an optimiser may change a gradient in place, and would then do it twice.
             site.get_parameter("B").grad = None if grad is None else grad.clone()

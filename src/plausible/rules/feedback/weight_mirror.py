@@ -23,11 +23,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from plausible.core.attach import refuse_if_bound
-from plausible.core.coverage import survey
+from plausible.core.coverage import Coverage
+from plausible.core.errors import CoverageError
 from plausible.core.families.transport import TransportLearner, TransportRule, TransportSite
 from plausible.core.registry import register
-from plausible.core.rule import Claims, Inputs, Loss, held, require, tunable
+from plausible.core.rule import Claims, Loss, held, require, tunable
 from plausible.functional.random import generator
 from plausible.rules.feedback.fa import random_feedback
 
@@ -98,15 +98,24 @@ class WeightMirror(TransportRule):
         """B, as mirrored so far."""
         return state["B"]
 
-    def bind(self, model: nn.Module, loss: Loss, example: Inputs | None = None) -> TransportLearner:
-        """Bind to ``model`` in place, and mirror for ``warmup`` steps; see :func:`plausible.bind`."""
-        refuse_if_bound(model)
-        learner = TransportLearner(model, self, loss, survey(model, self, self.uncovered))
+    def learner(self, model: nn.Module, loss: Loss, coverage: Coverage) -> TransportLearner:
+        """See :meth:`TransportRule.learner`; it has mirrored for ``warmup`` steps.
+
+        Raises:
+            CoverageError: a weight is in no layer that could be shown noise.
+        """
+        elsewhere = [name for name in coverage.covered if name not in coverage.layers]
+        if elsewhere:
+            raise CoverageError(
+                f"weight-mirror shows noise to linear and convolutional layers, and {elsewhere[0]!r} is in none. Use "
+                "kolen-pollack, which learns feedback for any weight, or fa."
+            )
+        learner = super().learner(model, loss, coverage)
         with torch.no_grad():
-            for site, layer in learner.sites():
+            for site in learner.sites():
                 draw = generator(self.seed, site.name, "warmup")
                 for _ in range(self.warmup):
-                    self.mirror(layer, site, draw)
+                    self.mirror(coverage.layers[site.name], site, draw)
         return learner
 
     def adapt(self, layer: nn.Module, state: TransportSite) -> None:

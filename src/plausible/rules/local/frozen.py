@@ -20,13 +20,14 @@ Reference: jaeger2001
 }
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
 from plausible.core.attach import refuse_if_bound
 from plausible.core.coverage import Coverage, survey
+from plausible.core.errors import CoverageError
 from plausible.core.families.broadcast import BroadcastLearner, BroadcastRule, CutSite
 from plausible.core.registry import register
 from plausible.core.rule import Claims, Inputs, Loss, held
@@ -53,12 +54,17 @@ class Frozen(BroadcastRule):
     needs_example: ClassVar[bool] = False
 
     def bind(self, model: nn.Module, loss: Loss, example: Inputs | None = None) -> "FrozenLearner":
-        """Bind to ``model`` in place. An example is not needed."""
+        """Bind to ``model`` in place. An example is needed where :class:`TransportRule` needs one."""
         refuse_if_bound(model)
-        return FrozenLearner(model, self, loss, survey(model, self, self.uncovered))
+        found = survey(model, self, self.uncovered, example, anywhere=True)
+        return FrozenLearner(model, self, loss, replace(found, recurrent={}, uses={}))
 
     def cuts(self, coverage: Coverage) -> dict[str, nn.Module]:
         """One cut, in front of the output layer."""
+        if not coverage.layers:
+            raise CoverageError(
+                "frozen: the model has no linear or convolutional layer that could be its output layer."
+            )
         return dict([list(coverage.layers.items())[-1]])
 
     def teach(self, error: Tensor, state: CutSite, like: Tensor) -> None:

@@ -1,0 +1,325 @@
+"""Weights outside of layers: sham is autograd there, FA the formula, and what a module computes first has its own B."""
+
+import copy
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from along import gradients, through
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils import parametrizations
+
+import plausible
+from plausible.core import Learner
+from plausible.core.attach import Attached
+from plausible.core.errors import CoverageError
+
+
+class Own(nn.Module):
+    """A weight in a function of the module's own."""
+
+    def __init__(self, function: Callable[..., Tensor], *shape: int) -> None:
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.randn(shape) / 2), nn.Parameter(torch.randn(5))
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x, self.weight, self.bias)
+
+
+class Tied(nn.Module):
+    """The input's embedding is the output's weight, and a layer's weight is used twice, once behind its back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.layer = nn.Embedding(5, 6), nn.Linear(6, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = torch.tanh(self.layer(self.embed(x.argmax(-1) % 5) + x[:, :6]))
+        h = torch.tanh(F.linear(h, self.layer.weight))
+        return F.linear(h, self.embed.weight)
+
+
+class Mixed(nn.Module):
+    """Low-rank change of a frozen weight: what is multiplied is computed from both."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.frozen, self.down, self.up = nn.Linear(6, 5), nn.Linear(6, 2), nn.Linear(2, 5)
+        self.frozen.requires_grad_(False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.frozen.weight + self.up.weight @ self.down.weight, self.frozen.bias)
+
+
+class Standardised(nn.Conv1d):
+    def forward(self, input: Tensor) -> Tensor:
+        w = self.weight - self.weight.mean((1, 2), keepdim=True)
+        return self._conv_forward(input, w / w.std((1, 2), keepdim=True), self.bias)
+
+
+class Attention(nn.Module):
+    def __init__(self, self_attention: bool = True, **options: Any) -> None:
+        super().__init__()
+        self.enter = nn.Linear(2, 6)
+        self.attention = nn.MultiheadAttention(6, 2, **options)
+        self.self_attention = self_attention
+        self.leave = nn.Linear(6, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = torch.tanh(self.enter(x.view(len(x), 5, 2)))
+        h = h if self.attention.batch_first else h.transpose(0, 1)
+        others = h if self.self_attention else h.flip(0) * 0.5
+        if not self.attention._qkv_same_embed_dim:
+            others = others[..., : self.attention.kdim]
+        found, _ = self.attention(h, others, others)
+        found = found if self.attention.batch_first else found.transpose(0, 1)
+        return self.leave(found).squeeze(-1)
+
+
+def deep(*middle: nn.Module) -> nn.Module:
+    """(N, 10) to five logits; the middle has six numbers."""
+    return nn.Sequential(nn.Linear(10, 6), nn.Tanh(), *middle)
+
+
+def own(function: Callable[..., Tensor], *shape: int) -> nn.Module:
+    return deep(Own(function, *shape))
+
+
+def row(*layers: nn.Module) -> nn.Module:
+    """As a row of six positions and back."""
+    return deep(nn.Unflatten(1, (1, 6)), *layers, nn.Flatten(), nn.LazyLinear(5))
+
+
+KEPT: dict[str, Callable[[], nn.Module]] = {
+    "linear": lambda: own(lambda x, w, b: F.linear(x, w, b), 5, 6),
+    "linear by name": lambda: own(lambda x, w, b: F.linear(bias=b, weight=w, input=x), 5, 6),
+    "addmm": lambda: own(lambda x, w, b: torch.addmm(b, x, w, beta=0.5, alpha=2), 6, 5),
+    "x @ w": lambda: own(lambda x, w, b: x @ w + b, 6, 5),
+    "w @ x": lambda: own(lambda x, w, b: (w @ x.T).T + b, 5, 6),
+    "x @ w.T": lambda: own(lambda x, w, b: x @ w.T, 5, 6),
+    "mm of a transposed": lambda: own(lambda x, w, b: torch.mm(x, w.t()), 5, 6),
+    "bmm": lambda: own(lambda x, w, b: torch.bmm(x.view(-1, 2, 3).transpose(0, 1), w).sum(0), 2, 3, 5),
+    "a vector": lambda: own(lambda x, w, b: (x @ w).unsqueeze(1) * b, 6),
+    "chunks": lambda: own(lambda x, w, b: sum(torch.tanh(F.linear(x, part)) for part in w.chunk(2)), 10, 6),
+    "indexed": lambda: own(lambda x, w, b: F.linear(x, w[1]), 2, 5, 6),
+    "einsum": lambda: own(lambda x, w, b: torch.einsum("ni,io->no", x, w), 6, 5),
+    "conv1d": lambda: own(lambda x, w, b: F.conv1d(x.unsqueeze(1), w, b, padding="same").mean(-1), 5, 1, 4),
+    "transposed": lambda: row(nn.ConvTranspose1d(1, 4, 3, stride=2, output_padding=1), nn.Tanh(), nn.Conv1d(4, 2, 2)),
+    "grouped": lambda: row(nn.Conv1d(1, 4, 1), nn.ConvTranspose1d(4, 6, 3, groups=2, dilation=2, padding=1)),
+    "tied": Tied,
+    "self-attention": lambda: Attention(batch_first=True),
+    "over time first": Attention,
+    "cross-attention": lambda: Attention(False, batch_first=True, bias=False, add_zero_attn=True),
+    "other keys": lambda: Attention(False, batch_first=True, kdim=4, vdim=4, add_bias_kv=True),
+    "transformer": lambda: nn.Sequential(
+        nn.Unflatten(1, (5, 2)), nn.Linear(2, 6), nn.TransformerEncoderLayer(6, 2, 8, 0.0, batch_first=True),
+        nn.Flatten(), nn.Linear(30, 5),
+    ),
+}  # fmt: skip
+"""The feedback is kept in the shape of a Parameter."""
+
+COMPUTED: dict[str, Callable[[], nn.Module]] = {
+    "weight norm": lambda: deep(parametrizations.weight_norm(nn.Linear(6, 5))),
+    "the older weight norm": lambda: deep(_older_weight_norm()),
+    "spectral norm": lambda: deep(parametrizations.spectral_norm(nn.Linear(6, 5))),
+    "orthogonal": lambda: deep(parametrizations.orthogonal(nn.Linear(6, 5))),
+    "standardised": lambda: row(Standardised(1, 4, 3)),
+    "low rank": lambda: deep(Mixed()),
+    "positive": lambda: own(lambda x, w, b: F.linear(x, w.exp(), b), 5, 6),
+}
+"""What is multiplied is computed from Parameters."""
+
+
+def _older_weight_norm() -> nn.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        return nn.utils.weight_norm(nn.Linear(6, 5))
+
+
+def made(build: Callable[[], nn.Module]) -> tuple[nn.Module, Tensor, Tensor]:
+    torch.manual_seed(0)
+    model, x = build(), torch.randn(4, 10)
+    with torch.no_grad():
+        model(x)  # lazy layers
+    return model.double(), x.double(), torch.tensor([0, 1, 2, 3])
+
+
+def bound(model: nn.Module, rule: str, x: Tensor) -> Learner:
+    return plausible.bind(model, rule, F.cross_entropy, example=x)
+
+
+def assert_same(found: nn.Module, expected: dict[str, Tensor]) -> None:
+    assert {name for name, p in found.named_parameters() if p.grad is not None} == set(expected)
+    for name, grad in expected.items():
+        torch.testing.assert_close(found.get_parameter(name).grad, grad, rtol=1e-10, atol=1e-12, msg=name)
+
+
+@pytest.mark.parametrize("build", {**KEPT, **COMPUTED}.values(), ids={**KEPT, **COMPUTED})
+def test_sham_is_back_propagation(build: Callable[[], nn.Module]):
+    model, x, y = made(build)
+    expected = gradients(model, lambda m: F.cross_entropy(m(x), y))
+    keys, learner = list(model.state_dict()), bound(model, "sham", x)
+    learner.learn(x, y)
+    assert_same(model, expected)
+    assert list(model.state_dict()) == keys
+    learner.release()
+    assert not any(isinstance(module, Attached) for module in model.modules())
+
+
+@pytest.mark.parametrize("build", KEPT.values(), ids=KEPT)
+def test_fa_is_back_propagation_through_b_along_the_trajectory_of_w(build: Callable[[], nn.Module]):
+    model, x, y = made(build)
+    plain, learner = copy.deepcopy(model), bound(model, "fa", x)
+    feedback = {
+        site.made_of[0]: site["B"] for site in learner.sites() if site.made_of[0] in dict(plain.named_parameters())
+    }
+    expected = through(plain, x, lambda m: F.cross_entropy(m(x), y), feedback)
+    learner.learn(x, y)
+    assert_same(model, expected)
+    backprop = gradients(plain, lambda m: F.cross_entropy(m(x), y))
+    first = next(iter(backprop))
+    assert not torch.allclose(model.get_parameter(first).grad, backprop[first]), "else this shows nothing"
+
+
+@pytest.mark.parametrize("build", COMPUTED.values(), ids=COMPUTED)
+def test_of_a_computed_weight_fa_never_reads_the_parts(build: Callable[[], nn.Module]):
+    """Its error comes back through a B in the shape of what is multiplied: a closed form for the layer in front."""
+    model, x, y = made(build)
+    plain, learner = copy.deepcopy(model), bound(model, "fa", x)
+    (site,) = [site for site in learner.sites() if site.computed]
+    learner.learn(x, y)
+    if model[-1] is not model[2]:  # something follows
+        return
+    h = plain[:2](x)
+    delta = torch.autograd.grad(F.cross_entropy(out := plain[2](h), y), out)[0]
+    error = (delta @ site["B"]) * (1 - h**2)
+    torch.testing.assert_close(model[0].weight.grad, error.T @ x, rtol=1e-10, atol=1e-12)
+
+
+def test_signs_are_those_of_what_is_multiplied():
+    model, x, y = made(COMPUTED["weight norm"])
+    learner = bound(model, "usf", x)
+    h = model[:2](x)
+    delta = torch.autograd.grad(F.cross_entropy(out := model[2](h), y), out)[0]
+    learner.learn(x, y)
+    error = (delta @ (model[2].weight.sign() * 6**-0.5)) * (1 - h**2)
+    torch.testing.assert_close(model[0].weight.grad, error.T @ x, rtol=1e-10, atol=1e-12)
+
+
+def test_feedback_is_in_the_state_and_a_copy_has_its_own_weights():
+    model, x, y = made(KEPT["self-attention"])
+    learner = bound(model, "fa", x)
+    names = [name for name in learner.state_dict() if name.endswith(".B")]
+    assert "feedback.attention/in_proj_weight.B" in names and len(names) == 4
+    twin = copy.deepcopy(learner)
+    twin.model.attention.in_proj_weight.data.mul_(2)  # of the copy alone
+    for each in (learner, twin):
+        each.learn(x, y)
+    first = learner.model.enter.weight.grad
+    assert not torch.allclose(twin.model.enter.weight.grad, first)
+
+
+@pytest.mark.parametrize("name", ["self-attention", "cross-attention", "addmm", "chunks", "tied", "standardised"])
+def test_a_compiled_forward_pass_has_no_break_and_the_same_gradients(name: str):
+    model, x, y = made({**KEPT, **COMPUTED}[name])
+    learner = bound(model, "fa", x)
+    learner.learn(x, y)
+    expected = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    learner.zero_grad()
+    torch.compiler.reset()
+    model.compile(backend="aot_eager", fullgraph=True)
+    learner.learn(x, y)
+    assert_same(model, expected)
+
+
+def test_a_way_that_the_example_did_not_take_is_an_error():
+    class Branching(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Parameter(torch.randn(10, 5)), nn.Parameter(torch.randn(10, 5))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x @ (self.a + 0 if self.training else self.a) + x @ self.b
+
+    learner = plausible.bind(Branching(), "fa", F.cross_entropy, example=torch.randn(4, 10))
+    with pytest.raises(CoverageError, match=r"Branching multiplies activity by a weight made of a.*example"):
+        learner.learn(torch.randn(4, 10), torch.tensor([0, 1, 2, 3]))
+
+
+def test_rules_that_need_more_than_a_product_say_so():
+    for rule, build, what in (
+        ("kolen-pollack", COMPUTED["weight norm"], "computed from"),
+        ("weight-mirror", KEPT["self-attention"], "in_proj_weight"),
+    ):
+        model, x, _ = made(build)
+        optimizer = torch.optim.AdamW(model.parameters())
+        with pytest.raises(CoverageError, match=what):
+            plausible.bind(model, rule, F.cross_entropy, example=x, optimizer=optimizer)
+
+
+def test_kolen_pollack_learns_feedback_for_attention():
+    """B takes W's own step: under decay their difference shrinks by the decay alone."""
+    model, x, y = made(KEPT["self-attention"])
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, weight_decay=0.5)
+    learner = plausible.bind(model, "kolen-pollack", F.cross_entropy, example=x, optimizer=optimizer)
+    W, B = model.attention.in_proj_weight, learner.feedback["attention/in_proj_weight"]["B"]
+    before = (W - B).detach().clone()
+    learner.learn(x, y)
+    optimizer.step()
+    torch.testing.assert_close((W - B).detach(), before * (1 - 0.1 * 0.5), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("batch_first", [True, False])
+def test_direct_feedback_reaches_attention_wherever_the_examples_are(batch_first: bool):
+    """In front of the projections of q, k and v, where time comes first, and of the output's, where both are folded."""
+    model, x, y = made(lambda: Attention(batch_first=batch_first))
+    plain = copy.deepcopy(model)
+    learner = bound(model, "dfa", x)
+    B = {site.name: site["B"] for site in learner.sites()}
+    assert set(B) == {"attention.in_proj_weight", "attention.out_proj", "leave"}
+    learner.learn(x, y)
+
+    logits = plain(x)
+    error = torch.autograd.grad(F.cross_entropy(logits, y), logits)[0]
+    h = torch.tanh(plain.enter(x.view(4, 5, 2)))
+    signal = (error @ B["attention.in_proj_weight"]).view(4, 5, 6) * (1 - h**2)
+    torch.testing.assert_close(model.enter.weight.grad, torch.einsum("nto,nti->oi", signal, x.view(4, 5, 2)))
+
+    W = plain.attention.in_proj_weight
+    projected = F.linear(h.detach(), W, plain.attention.in_proj_bias)
+    q, k, v = (t.view(4, 5, 2, 3).transpose(1, 2) for t in projected.chunk(3, -1))
+    attended = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(4, 5, 6)
+    signal = (error @ B["attention.out_proj"]).view(4, 5, 6)
+    torch.testing.assert_close(
+        model.attention.in_proj_weight.grad, torch.autograd.grad(attended, W, signal)[0], rtol=1e-9, atol=1e-12
+    )
+
+
+def test_direct_feedback_in_a_recurrent_net_reaches_every_step():
+    """h_t gets the same B e at each t, and no error comes from the step after."""
+    torch.manual_seed(0)
+    net, leave = nn.RNN(2, 3, batch_first=True), nn.Linear(3, 2)
+
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net, self.leave = net, leave
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.leave(self.net(x)[0][:, -1])
+
+    model, x, y = Model().double(), torch.randn(4, 3, 2, dtype=torch.float64), torch.tensor([0, 1, 1, 0])
+    plain = copy.deepcopy(model)
+    learner = bound(model, "dfa", x)
+    B = {site.name: site["B"] for site in learner.sites()}
+    learner.learn(x, y)
+    logits = plain(x)
+    error = torch.autograd.grad(F.cross_entropy(logits, y), logits)[0]
+    h = plain.net(x)[0].detach()
+    signals = [error @ B["net.weight_hh_l0"]] * 2 + [error @ B["leave"]]
+    expected = sum(((s * (1 - h[:, t] ** 2)).T @ x[:, t] for t, s in enumerate(signals)), start=torch.zeros(3, 2))
+    torch.testing.assert_close(model.net.weight_ih_l0.grad, expected, rtol=1e-10, atol=1e-12)

@@ -1,0 +1,73 @@
+"""``plausible coverage``, as typed."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from plausible.cli import app
+
+MODELS = """
+import torch
+from torch import nn
+
+class Scaled(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, weight):
+        ctx.save_for_backward(x, weight)
+        return x @ weight
+
+    @staticmethod
+    def backward(ctx, delta):
+        x, weight = ctx.saved_tensors
+        return delta @ weight.T, x.T @ delta
+
+class Hidden(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(6, 6))
+
+    def forward(self, x):
+        return Scaled.apply(x, self.weight)
+
+def hidden(shape, classes):
+    return nn.Sequential(nn.Linear(*shape, 6), nn.Tanh(), Hidden(), nn.Tanh(), nn.Linear(6, classes))
+
+def theirs(*, weights=None, progress=True, **options):
+    return nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, options["num_classes"]))
+"""
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    (tmp_path / "coverage_models.py").write_text(MODELS)
+    monkeypatch.chdir(tmp_path)
+    return lambda *args: CliRunner().invoke(app, ["coverage", *args])
+
+
+def test_every_weight_with_its_carrier(run):
+    result = run("mlp", "--shape", "8", "--classes", "3", "--set", "width=6")
+    assert result.exit_code == 0 and result.output.count("feedback") >= 2
+    assert "fa on mlp, 3 weights: error comes back through 2 by feedback" in result.output.replace("\n", " ")
+
+
+def test_json(run):
+    found = json.loads(run("mlp", "--shape", "8", "--rule", "usf", "--json").output)
+    assert found["counts"] == {"weights": 0, "signs": 2, "feedback": 0, "gain": 0, "nothing": 1}
+    assert found["weights"][1]["by"] == "signs" and found["weights"][1]["changes"]["weights"] < 1e-9
+
+
+def test_builders_of_torchvision_are_called_as_theirs_are(run):
+    assert "2 weights" in run("coverage_models:theirs", "--shape", "4", "-q").output
+
+
+def test_what_is_hidden_from_the_rule_is_measured_and_the_command_fails(run):
+    """A function of the model's own, of which nothing is known: only the measurement tells."""
+    result = run("coverage_models:hidden", "--shape", "4")
+    assert result.exit_code == 1 and "Not covered: 2.weight" in result.output
+
+
+@pytest.mark.parametrize("shape", ["3xx2", "0x3", "wide"])
+def test_shapes_that_are_none(run, shape: str):
+    result = run("mlp", "--shape", shape)
+    assert result.exit_code != 0 and "write numbers with x between" in str(result.output) + str(result.exception)
