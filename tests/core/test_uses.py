@@ -11,11 +11,12 @@ from along import gradients, through
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations
+from torch.utils.checkpoint import checkpoint
 
 import plausible
 from plausible.core import Learner
 from plausible.core.attach import Attached
-from plausible.core.errors import CoverageError
+from plausible.core.errors import ConfigurationError, CoverageError
 
 
 class Own(nn.Module):
@@ -323,3 +324,76 @@ def test_direct_feedback_in_a_recurrent_net_reaches_every_step():
     signals = [error @ B["net.weight_hh_l0"]] * 2 + [error @ B["leave"]]
     expected = sum(((s * (1 - h[:, t] ** 2)).T @ x[:, t] for t, s in enumerate(signals)), start=torch.zeros(3, 2))
     torch.testing.assert_close(model.net.weight_ih_l0.grad, expected, rtol=1e-10, atol=1e-12)
+
+
+def test_lazy_modules_take_their_shapes_from_the_example():
+    def lazy() -> nn.Module:
+        return nn.Sequential(nn.LazyLinear(6), nn.Tanh(), nn.LazyLinear(5))
+
+    with pytest.raises(ConfigurationError, match=r"no shape yet.*example=x"):
+        plausible.bind(lazy(), "fa", F.cross_entropy)
+    model, x, y = lazy(), torch.randn(4, 10), torch.tensor([0, 1, 2, 3])
+    for rule in ("fa", "dfa"):
+        learner = plausible.bind(copy.deepcopy(model), rule, F.cross_entropy, example=x)
+        learner.learn(x, y)
+        assert learner.report()["covered"] == ["0", "2"]
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+@pytest.mark.parametrize("name", ["self-attention", "addmm", "standardised"])
+def test_checkpointed_modules_are_answered_for_when_they_are_run_again(name: str, reentrant: bool):
+    class Checkpointed(nn.Module):
+        def __init__(self, inner: nn.Module) -> None:
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, x: Tensor) -> Tensor:
+            return checkpoint(self.inner, x, use_reentrant=reentrant)
+
+    model, x, y = made({**KEPT, **COMPUTED}[name])
+    found = []
+    for each in (model, Checkpointed(copy.deepcopy(model))):
+        learner = plausible.bind(each, "fa", F.cross_entropy, example=x)
+        other = {k.replace("/inner", "").replace("inner/", ""): v for k, v in learner.state_dict().items()}
+        found.append((learner, other))
+    (first, mine), (second, theirs) = found
+    for key, B in mine.items():
+        if key.startswith("feedback."):
+            theirs[key].copy_(B)
+    first.learn(x, y)
+    x.requires_grad_(reentrant)  # the older kind needs an input that does
+    second.learn(x, y)
+    for p, q in zip(first.model.parameters(), second.model.parameters(), strict=True):
+        torch.testing.assert_close(q.grad, p.grad, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["self-attention", "addmm", "x @ w", "einsum", "transposed", "standardised"])
+def test_autocast(name: str):
+    """In the lower precision, sham gives what plain torch gives, and gradients have the weights' precision."""
+    model, x, y = made({**KEPT, **COMPUTED}[name])
+    model, x = model.float(), x.float()
+    plain = copy.deepcopy(model)
+    learner = plausible.bind(model, "sham", F.cross_entropy, example=x)
+    with torch.autocast("cpu", torch.bfloat16):
+        learner.learn(x, y)
+        F.cross_entropy(plain(x), y).backward()
+    for p, q in zip(plain.parameters(), model.parameters(), strict=True):
+        assert (q.grad is None) == (p.grad is None)
+        if p.grad is not None:
+            assert q.grad.dtype == torch.float32
+            torch.testing.assert_close(q.grad, p.grad, rtol=0.05, atol=5e-3)
+
+
+def test_torchs_short_cut_for_transformers_never_bypasses_the_rule():
+    """It is taken where nothing can learn, in evaluation without gradients, and answers the same there."""
+    model, x, y = made(KEPT["transformer"])
+    learner = bound(model, "fa", x)
+    learner.learn(x, y)
+    taught = model[1].weight.grad.clone()
+    model.eval()
+    with torch.no_grad():
+        short = model(x)
+    torch.testing.assert_close(short, model(x).detach(), rtol=1e-9, atol=1e-9)
+    model.zero_grad()
+    learner.learn(x, y)  # in evaluation mode, with gradients
+    torch.testing.assert_close(model[1].weight.grad, taught, rtol=1e-9, atol=1e-12)

@@ -7,6 +7,7 @@ from torch.optim import Optimizer
 
 from plausible.core import registry
 from plausible.core.constraint import Constraint, Constraints, feedback_weights, programmed
+from plausible.core.coverage import materialise
 from plausible.core.errors import ConfigurationError
 from plausible.core.learner import Learner
 from plausible.core.rule import Claims, Inputs, Loss, Outcome, Rule, Teacher, Tunable
@@ -45,7 +46,8 @@ def bind(
         model: any module; every trainable layer must be one the rule can teach.
         rule: a name that ``plausible rules`` lists, or a :class:`Rule` with options of your own.
         loss: maps (output, teacher) to a scalar.
-        example: one batch of inputs, for rules whose feedback is shaped like the activity of the layers.
+        example: one batch of inputs, for rules whose feedback is shaped like the activity of the layers, and for models
+            that use weights outside of layers.
         optimizer: calls the learner around each step, for rules that change feedback weights or updates there, and
             for constraints.
         constraints: what the medium does to the weights, in order: names, or :class:`Constraint` with options of your
@@ -57,7 +59,7 @@ def bind(
     Raises:
         UnknownName: no such rule or constraint.
         CoverageError: a trainable layer that the rule cannot teach.
-        ConfigurationError: the rule needs an example, or rule or constraint an optimiser, and got none.
+        ConfigurationError: rule or lazy module need an example, or rule or constraint an optimiser, and got none.
     """
     rule = registry.make(rule) if isinstance(rule, str) else rule
     entries = [registry.constraints.make(each) if isinstance(each, str) else each for each in constraints]
@@ -67,6 +69,7 @@ def bind(
                 f"{each.name}, as configured, acts around each optimiser step: build the optimiser on "
                 "model.parameters() first, and pass it as plausible.bind(..., optimizer=optimizer)."
             )
+    materialise(model, example)
     # What the rule takes of the weights at binding (their signs, their responses), it takes of those that are stored.
     with programmed(model, Constraints(entries)) as bound:
         learner = rule.bind(model, loss, example)

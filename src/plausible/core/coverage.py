@@ -7,9 +7,10 @@ from typing import Any, Literal
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from plausible.core.attach import EXACT, SITE, Site, layer_type, trainable_layers
-from plausible.core.errors import CoverageError
+from plausible.core.errors import ConfigurationError, CoverageError
 from plausible.core.recurrent import recurrent_type
 from plausible.core.rule import Inputs, Rule
 from plausible.core.uses import Use, Uses, find_uses, parameters_of
@@ -103,6 +104,23 @@ def in_evaluation(model: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in modes.items():
             module.training = mode
+
+
+def materialise(model: nn.Module, example: Inputs | None) -> None:
+    """Let lazy modules take their shapes from the example.
+
+    Raises:
+        ConfigurationError: there is none.
+    """
+    lazy = [name for name, p in model.named_parameters() if is_lazy(p)]
+    if lazy and example is None:
+        raise ConfigurationError(
+            f"{lazy[0]!r} has no shape yet. Pass one batch of inputs, as plausible.bind(..., example=x), or call the "
+            "model once before."
+        )
+    if lazy and example is not None:
+        with torch.no_grad():
+            _shown(model, example)
 
 
 def _shown(model: nn.Module, example: Inputs) -> Any:

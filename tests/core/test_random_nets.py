@@ -1,0 +1,105 @@
+"""Small nets that nobody drew: residual, branching, shared, recurrent, with weights in layers and outside of them.
+
+PLAUSIBLE_NETS=1000 pytest tests/core/test_random_nets.py examines that many; ordinarily it is a few.
+"""
+
+import copy
+import os
+import random
+from collections.abc import Callable
+
+import pytest
+import torch
+from along import gradients, through
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils import parametrizations
+
+import plausible
+from plausible.audit.coverage import coverage
+
+NETS, T, N = int(os.environ.get("PLAUSIBLE_NETS", "40")), 3, 4
+
+
+class Wired(nn.Module):
+    """(N, T, n) to the same, by a random way through its parts."""
+
+    def __init__(self, forward: Callable[..., Tensor], *parts: nn.Module) -> None:
+        super().__init__()
+        self.way, self.parts = forward, nn.ModuleList(parts)
+
+    def forward(self, h: Tensor) -> Tensor:
+        return self.way(h, *self.parts)
+
+
+class Own(nn.Module):
+    def __init__(self, n: int) -> None:
+        super().__init__()
+        self.weight, self.gain = nn.Parameter(torch.randn(n, n) / n**0.5), nn.Parameter(torch.ones(n))
+
+    def forward(self, h: Tensor) -> Tensor:
+        return (h @ self.weight) * self.gain
+
+
+def part(draw: random.Random, n: int, depth: int) -> nn.Module:
+    """Something that keeps the shape (N, T, n)."""
+
+    def inner() -> nn.Module:
+        return part(draw, n, depth - 1)
+
+    kinds: list[Callable[[], nn.Module]] = [
+        lambda: nn.Linear(n, n),
+        lambda: Own(n),
+        lambda: Wired(lambda h, conv: conv(h.transpose(1, 2)).transpose(1, 2), nn.Conv1d(n, n, 3, padding=1)),
+        lambda: Wired(lambda h, conv: conv(h.mT)[..., :T].mT, nn.ConvTranspose1d(n, n, 2, groups=draw.choice([1, 2]))),
+        lambda: Wired(lambda h, net: net(h)[0], draw.choice([nn.RNN, nn.GRU, nn.LSTM])(n, n, batch_first=True)),
+        lambda: Wired(lambda h, a: a(h, h, h, need_weights=False)[0], nn.MultiheadAttention(n, 2, batch_first=True)),
+        lambda: draw.choice([parametrizations.weight_norm, parametrizations.orthogonal])(nn.Linear(n, n)),
+        lambda: nn.LayerNorm(n),
+        lambda: draw.choice([nn.Tanh, nn.GELU, nn.PReLU])(),
+    ]
+    wirings: list[Callable[[], nn.Module]] = [
+        lambda: nn.Sequential(inner(), inner()),
+        lambda: Wired(lambda h, a: h + a(h), inner()),
+        lambda: Wired(lambda h, a, b: torch.tanh(a(h)) * torch.sigmoid(b(h)), inner(), inner()),
+        lambda: Wired(lambda h, a: a(torch.tanh(a(h))), inner()),
+        lambda: Wired(lambda h, a, b: a(h) if h.shape[0] > 1 else b(h), inner(), inner()),  # one of them is never used
+    ]
+    return draw.choice(wirings if depth > 0 and draw.random() < 0.7 else kinds)()
+
+
+def net(seed: int) -> nn.Module:
+    draw = random.Random(seed)
+    torch.manual_seed(seed)
+    n = draw.choice([2, 4, 6])
+    middle = [part(draw, n, 2) for _ in range(draw.randint(1, 2))]
+    return nn.Sequential(nn.Linear(3, n), nn.Tanh(), *middle, nn.Flatten(), nn.Linear(T * n, 3)).double()
+
+
+@pytest.mark.parametrize("seed", range(NETS))
+def test_sham_is_back_propagation_and_fa_reads_no_weight(seed: int):
+    model = net(seed)
+    x, y = torch.randn(N, T, 3, dtype=torch.float64), torch.randint(3, (N,))
+
+    def run(m: nn.Module) -> Tensor:
+        return F.cross_entropy(m(x), y)
+
+    expected = gradients(model, run)
+    sham = plausible.bind(copy.deepcopy(model), "sham", F.cross_entropy, example=x)
+    sham.learn(x, y)
+    floor = 1e-12 * max(float(g.abs().max()) for g in expected.values())
+    for name, p in sham.model.named_parameters():
+        assert (p.grad is None) == (name not in expected)
+        if p.grad is not None:
+            torch.testing.assert_close(p.grad, expected[name], rtol=1e-9, atol=floor, msg=name)
+
+    fa = plausible.bind(copy.deepcopy(model), "fa", F.cross_entropy, example=x)
+    for carrier in coverage(fa, x, y):
+        assert carrier.by in ("feedback", "gain", "nothing"), carrier
+    if not any(site.computed for site in fa.sites()):
+        written_out = plausible.bind(copy.deepcopy(model), "sham", F.cross_entropy, example=x).model  # recurrent nets
+        formula = through(written_out, x, run, {site.made_of[0]: site["B"] for site in fa.sites()})
+        fa.zero_grad()
+        fa.learn(x, y)
+        for name, grad in formula.items():
+            torch.testing.assert_close(fa.model.get_parameter(name).grad, grad, rtol=1e-9, atol=floor, msg=name)
