@@ -31,14 +31,39 @@ PEER = "biotorch"
 PEER_MODES = {"backprop": "backpropagation", "fa": "fa", "usf": "usf", "frsf": "frsf", "brsf": "brsf", "dfa": "dfa"}
 """The rules that biotorch has too, with its names for them."""
 
-MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
-    "mlp-64": (lambda: build("mlp", shape=(1, 28, 28), classes=10, width=1024, depth=2), (64, 1, 28, 28)),
-    "mlp-512": (lambda: build("mlp", shape=(1, 28, 28), classes=10, width=1024, depth=2), (512, 1, 28, 28)),
-    "lenet-64": (lambda: build("lenet", shape=(3, 32, 32), classes=10), (64, 3, 32, 32)),
-    "resnet18-16": (lambda: torchvision.models.resnet18(num_classes=10), (16, 3, 32, 32)),
-    "resnet18-64": (lambda: torchvision.models.resnet18(num_classes=10), (64, 3, 32, 32)),
-}
-"""By name and batch size: how the model is made, and the shape of a batch of its inputs."""
+
+def _images(*shape: int) -> Callable[[], Tensor]:
+    return lambda: torch.randn(shape)
+
+
+class Decoder(nn.Module):
+    """GPT-2's blocks, from (N, T) words to the logits of the next one, of ten."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        from transformers import GPT2Config, GPT2Model
+
+        self.body = GPT2Model(GPT2Config(vocab_size=512, n_positions=128, n_embd=384, n_layer=6, n_head=6,
+                                         resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0))  # fmt: skip
+        self.leave = nn.Linear(384, 10)
+
+    def forward(self, words: Tensor) -> Tensor:
+        return self.leave(self.body(words).last_hidden_state[:, -1])
+
+
+MODELS: dict[str, tuple[Callable[[], nn.Module], Callable[[], Tensor]]] = {
+    "mlp-64": (lambda: build("mlp", shape=(1, 28, 28), classes=10, width=1024, depth=2), _images(64, 1, 28, 28)),
+    "mlp-512": (lambda: build("mlp", shape=(1, 28, 28), classes=10, width=1024, depth=2), _images(512, 1, 28, 28)),
+    "lenet-64": (lambda: build("lenet", shape=(3, 32, 32), classes=10), _images(64, 3, 32, 32)),
+    "resnet18-16": (lambda: torchvision.models.resnet18(num_classes=10), _images(16, 3, 32, 32)),
+    "resnet18-64": (lambda: torchvision.models.resnet18(num_classes=10), _images(64, 3, 32, 32)),
+    "resnet50-16": (lambda: torchvision.models.resnet50(num_classes=10), _images(16, 3, 64, 64)),
+    "vit-8": (
+        lambda: torchvision.models.VisionTransformer(64, 8, 6, 6, 384, 1536, num_classes=10), _images(8, 3, 64, 64)
+    ),
+    "gpt2-4": (Decoder, lambda: torch.randint(512, (4, 128))),
+}  # fmt: skip
+"""By name and batch size: how the model is made, and a batch of its inputs."""
 
 
 @dataclass(frozen=True)
@@ -65,10 +90,9 @@ class Stable:
 
     def __init__(self, model: str) -> None:
         torch.manual_seed(0)
-        make, shape = MODELS[model]
-        self.original = make()
-        self.x = torch.randn(shape)
-        self.y = torch.randint(10, shape[:1])
+        make, inputs = MODELS[model]
+        self.original, self.x = make(), inputs()
+        self.y = torch.randint(10, self.x.shape[:1])
 
     def plain(self) -> Contender:
         """``loss(model(x), y).backward()``."""

@@ -104,10 +104,16 @@ def main() -> None:
     warnings.filterwarnings("ignore")
     table = HERE / "coverage.csv"
     done = list(csv.DictReader(table.open(encoding="utf-8"))) if table.exists() else []
+    failed: list[str] = []
     for library, name in zoo.names():
         if (only and name not in only) or any((r["library"], r["model"]) == (library, name) for r in done):
             continue
-        row = {key: str(value) for key, value in examine(library, name).items()}
+        try:
+            row = {key: str(value) for key, value in examine(library, name).items()}
+        except Exception as error:  # the others are wanted all the same
+            failed.append(name)
+            print(f"{library} {name} FAILED: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+            continue
         print(row, flush=True)
         done.append(row)
         with table.open("w", newline="", encoding="utf-8") as file:
@@ -115,6 +121,7 @@ def main() -> None:
             writer.writeheader()
             writer.writerows(done)
     (HERE / "coverage.md").write_text(page(done), encoding="utf-8")
+    sys.exit(f"Failed: {', '.join(failed)}" if failed else 0)
 
 
 def page(rows: list[dict[str, str]]) -> str:

@@ -13,7 +13,7 @@ CLASSES = 5
 
 TIMM = {
     "beit_base_patch16_224": 224,
-    "halonet_h1": 64,
+    "halonet_h1": 256,
     "mobileone_s1": 64,
     "cait_xxs24_224": 224,
     "coat_tiny": 224,
@@ -52,9 +52,9 @@ TIMM = {
     "hrnet_w18_small": 64,
     "iformer_t": 64,
     "inception_next_atto": 64,
-    "inception_resnet_v2": 64,
-    "inception_v3": 64,
-    "inception_v4": 64,
+    "inception_resnet_v2": 96,
+    "inception_v3": 96,
+    "inception_v4": 96,
     "lcnetv2_small": 64,
     "levit_128s": 224,
     "lowformer_b0": 64,

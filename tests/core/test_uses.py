@@ -99,6 +99,7 @@ KEPT: dict[str, Callable[[], nn.Module]] = {
     "linear": lambda: own(lambda x, w, b: F.linear(x, w, b), 5, 6),
     "linear by name": lambda: own(lambda x, w, b: F.linear(bias=b, weight=w, input=x), 5, 6),
     "addmm": lambda: own(lambda x, w, b: torch.addmm(b, x, w, beta=0.5, alpha=2), 6, 5),
+    "addmm as in GPT-2": lambda: own(lambda x, w, b: torch.addmm(b, x, w), 6, 5),
     "x @ w": lambda: own(lambda x, w, b: x @ w + b, 6, 5),
     "w @ x": lambda: own(lambda x, w, b: (w @ x.T).T + b, 5, 6),
     "x @ w.T": lambda: own(lambda x, w, b: x @ w.T, 5, 6),

@@ -78,7 +78,7 @@ class _Experiment:
         self.device = device_of(learner.model)
         self.random = random_state(self.device)
         self.iteration = learner.context.iteration
-        self.trajectory = Trajectory((x, [b for b in learner.model.buffers() if b.is_floating_point()]))
+        self.trajectory = Trajectory(x)
         self.parameters = {name: p for name, p in learner.model.named_parameters() if p.requires_grad}
         self.weights = {name: p for name, p in self.parameters.items() if p.numel() > max(p.shape, default=1)}
         with self.trajectory.recorded(learner.model):

@@ -13,12 +13,16 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from plausible.core.attach import layer_type
+
 
 class Trajectory:
     """Of a model's forward passes, in order.
 
+    What a layer answers is activity, even to a constant, such as a table of positions.
+
     Args:
-        inputs: what activity depends on.
+        inputs: what all other activity depends on.
     """
 
     def __init__(self, inputs: Any) -> None:
@@ -47,8 +51,12 @@ class Trajectory:
         def leave(*_: Any) -> None:
             mode.__exit__(None, None, None)
 
+        def answered(_module: nn.Module, _inputs: Any, answer: Tensor) -> None:
+            mode.activity(answer.data)  # not seen by autograd, which has recorded the layer
+
         handles = [
             model.register_forward_pre_hook(enter, prepend=True),
+            *(layer.register_forward_hook(answered, prepend=True) for layer in model.modules() if layer_type(layer)),
             model.register_forward_hook(leave, always_call=True),
         ]
         try:
@@ -71,6 +79,12 @@ class _Pass(TorchDispatchMode):
     def _note(self, tensors: list[Tensor]) -> None:
         self._kept += tensors
         self._active |= {t.untyped_storage()._cdata for t in tensors}
+
+    def activity(self, answer: Tensor) -> None:
+        """What else must be held."""
+        if answer.untyped_storage()._cdata not in self._active:
+            self._hand(answer)
+            self._note([answer])
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         found = func(*args, **(kwargs or {}))

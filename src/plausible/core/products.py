@@ -71,7 +71,16 @@ def _addmm(
     find: Find, input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: float = 1, alpha: float = 1
 ) -> Product | None:
     found = _matmul(find, mat1, mat2)
-    return found and found._replace(run=lambda B, x: beta * input + alpha * found.run(B, x))
+    if found is None:
+        return None
+    if input.dim() == 1 and alpha == beta == 1 and found.weight is mat2:  # in one operator, as a layer of GPT-2 has it
+
+        def run(feedback: Feedback, x: Tensor) -> Tensor:
+            x, weight, bias = cast(x, mat2, input)
+            return asymmetric.matmul(x, weight, feedback, bias=bias)
+
+        return found._replace(run=run)
+    return found._replace(run=lambda B, x: beta * input + alpha * found.run(B, x))
 
 
 def _baddbmm(

@@ -96,17 +96,20 @@ class _Conv(torch.autograd.Function):
 
 class _Matmul(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, feedback: Feedback, left: bool) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, feedback: Feedback, left: bool) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.feedback, ctx.left = feedback, left
+        if bias is not None:
+            return torch.addmm(bias, x, weight)
         return weight @ x if left else x @ weight
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
         (delta,) = grads
         x, weight = ctx.saved_tensors
-        need_x, need_weight, *_ = ctx.needs_input_grad
+        need_x, need_weight, need_bias, *_ = ctx.needs_input_grad
         grad_x = grad_weight = None
+        grad_bias = delta.sum(0) if need_bias else None
         if need_x:
             B = _carrier(ctx, weight, delta)
             grad_x = (B.mT @ delta if ctx.left else delta @ B.mT).sum_to_size(x.shape)
@@ -114,7 +117,7 @@ class _Matmul(torch.autograd.Function):
             if weight.dim() == 2 and not ctx.left:  # one large product, not many that are then summed
                 delta, x = delta.reshape(-1, delta.shape[-1]), x.reshape(-1, x.shape[-1])
             grad_weight = (delta @ x.mT if ctx.left else x.mT @ delta).sum_to_size(weight.shape)
-        return grad_x, grad_weight, None, None
+        return grad_x, grad_weight, grad_bias, None, None
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None, feedback: Feedback) -> Tensor:
@@ -150,10 +153,11 @@ def conv(x: Tensor, weight: Tensor, bias: Tensor | None, feedback: Feedback, geo
     return _Conv.apply(x.unsqueeze(0), weight, bias, feedback, geometry).squeeze(0)  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def matmul(x: Tensor, weight: Tensor, feedback: Feedback, *, left: bool = False) -> Tensor:
+def matmul(x: Tensor, weight: Tensor, feedback: Feedback, *, left: bool = False, bias: Tensor | None = None) -> Tensor:
     """``x @ weight``, or ``weight @ x`` if it stands on the ``left``, with feedback weight.
 
-    Shapes are those of :func:`torch.matmul`; ``feedback`` maps W to a B of its shape.
+    Shapes are those of :func:`torch.matmul`; ``feedback`` maps W to a B of its shape. A ``bias`` (out,) goes with a
+    matrix on the right of a matrix.
     """
     if weight.dim() == 1:  # a row or a column
         axis = 0 if left else 1
@@ -161,7 +165,7 @@ def matmul(x: Tensor, weight: Tensor, feedback: Feedback, *, left: bool = False)
         return found.squeeze(-2 if left and x.dim() > 1 else -1)
     if x.dim() == 1:
         return matmul(x.unsqueeze(1 if left else 0), weight, feedback, left=left).squeeze(-1 if left else -2)
-    return _Matmul.apply(x, weight, feedback, left)  # pyright: ignore[reportReturnType]
+    return _Matmul.apply(x, weight, bias, feedback, left)  # pyright: ignore[reportReturnType]
 
 
 def product(function: Callable[..., Tensor], weight: Tensor, feedback: Feedback, *others: Tensor) -> Tensor:
