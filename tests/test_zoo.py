@@ -10,7 +10,7 @@ import pytest
 
 RESULTS = Path(__file__).parent.parent / "results"
 PACKAGES = {"torchvision": "torchvision", "timm": "timm", "transformers": "transformers"}
-QUICK = 15
+QUICK = 6
 """Seconds that a model took in the sweep, at most."""
 
 
@@ -22,7 +22,7 @@ def _rows() -> list[dict[str, str]]:
 def _of_today() -> list[tuple[str, str]]:
     draw = random.Random(datetime.date.today().toordinal())
     quick = [(row["library"], row["model"]) for row in _rows() if int(row["seconds"]) <= QUICK]
-    return [each for library in PACKAGES for each in draw.sample([q for q in quick if q[0] == library], 2)]
+    return [each for library in PACKAGES for each in draw.sample([q for q in quick if q[0] == library], 1)]
 
 
 @pytest.mark.parametrize(("library", "name"), _of_today(), ids=lambda part: part)
@@ -43,4 +43,4 @@ def test_the_committed_sweep_is_whole_and_clean():
     assert count["torchvision"] >= 80 and count["timm"] >= 60 and count["transformers"] >= 7
     for row in rows:
         for key in ("sham", "fa", "read"):
-            assert float(row[key] or 0) < 1e-6, row
+            assert float(row[key] or 0) < 1e-9, row

@@ -18,7 +18,7 @@ from torch.nn.utils import parametrizations
 import plausible
 from plausible.audit.coverage import coverage
 
-NETS, T, N = int(os.environ.get("PLAUSIBLE_NETS", "40")), 3, 4
+NETS, T, N = int(os.environ.get("PLAUSIBLE_NETS", "25")), 3, 4
 
 
 class Wired(nn.Module):
