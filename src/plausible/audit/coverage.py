@@ -67,8 +67,9 @@ def coverage(learner: Learner, x: Inputs, y: Teacher) -> list[Carrier]:
     def moved(p: Tensor) -> Tensor:
         return p + 0.05 * torch.empty_like(p).normal_(generator=draw)
 
+    statistics = _changed(list(learner.model.buffers()), lambda buffer: buffer)  # which each pass would move
     # Layers that start at zero, as heads and residual branches may, would let no error by.
-    with _changed([p for p in learner.model.parameters() if p.requires_grad], moved):
+    with statistics, _changed([p for p in learner.model.parameters() if p.requires_grad], moved):
         return _Experiment(learner, x, y, draw).run()
 
 
