@@ -33,6 +33,12 @@ class Hidden(nn.Module):
 def hidden(shape, classes):
     return nn.Sequential(nn.Linear(*shape, 6), nn.Tanh(), Hidden(), nn.Tanh(), nn.Linear(6, classes))
 
+def failing(shape, classes):
+    return nn.Sequential(nn.Flatten(), nn.Linear(5, classes))
+
+def timms(pretrained=False, **options):
+    return theirs(**options)
+
 def theirs(*, weights=None, progress=True, **options):
     return nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, options["num_classes"]))
 """
@@ -57,13 +63,27 @@ def test_json(run):
     assert found["weights"][1]["by"] == "signs" and found["weights"][1]["changes"]["weights"] < 1e-9
 
 
-def test_builders_of_torchvision_are_called_as_theirs_are(run):
-    assert "2 weights" in run("coverage_models:theirs", "--shape", "4", "-q").output
+@pytest.mark.parametrize("builder", ["theirs", "timms"])
+def test_builders_of_torchvision_and_timm_are_called_as_theirs_are(run, builder: str):
+    assert "2 weights" in run(f"coverage_models:{builder}", "--shape", "4", "-q").output
 
 
-def test_what_is_hidden_from_the_rule_is_measured_and_the_command_fails(run):
-    """A function of the model's own, of which nothing is known: only the measurement tells."""
+def test_a_model_that_cannot_take_the_shape_is_told(run):
+    result = run("coverage_models:failing", "--shape", "4")
+    assert result.exit_code == 1 and "cannot take an input of shape 4" in result.output and "--shape" in result.output
+
+
+@pytest.mark.parametrize("rule", ["predictive-coding", "ifa", "node-perturbation"])
+def test_rules_that_do_not_learn_by_one_forward_pass_are_refused_with_the_way_out(run, rule: str):
+    result = run("mlp", "--shape", "8", "--rule", rule)
+    assert result.exit_code == 1 and "plausible audit" in result.output
+
+
+def test_what_is_hidden_from_the_rule_is_refused_and_if_let_through_measured(run):
+    """A function with a backward pass of its own."""
     result = run("coverage_models:hidden", "--shape", "4")
+    assert result.exit_code == 1 and "module '2', a Hidden with the trainable weight" in result.output
+    result = run("coverage_models:hidden", "--shape", "4", "--rule", "fa:uncovered=backprop")
     assert result.exit_code == 1 and "Not covered: 2.weight" in result.output
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from plausible.functional.examples import Layout, layout
+from plausible.functional.layout import Layout, layout
 
 PLACES = {
     "first": (lambda x: x, Layout(0)),

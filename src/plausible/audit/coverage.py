@@ -4,7 +4,7 @@ Weights are changed while activity stays the same to the last bit (:class:`Traje
 other parameter's update follows: magnitudes first, then signs, then the feedback that a rule keeps.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -14,6 +14,8 @@ from torch import Tensor
 
 from plausible.audit.trajectory import Trajectory
 from plausible.core.attach import device_of
+from plausible.core.errors import ConfigurationError
+from plausible.core.families.sites import TransportSite
 from plausible.core.learner import Learner
 from plausible.core.rule import Inputs, Teacher
 from plausible.core.uses import find_uses, parameters_of
@@ -58,10 +60,11 @@ def coverage(learner: Learner, x: Inputs, y: Teacher) -> list[Carrier]:
         y: what it is told of them.
 
     Raises:
-        ValueError: the model is not in double precision, in which a change could not be told from rounding.
+        ConfigurationError: the model is not in double precision, in which a change could not be told from rounding; or
+            the learner does not learn by one forward pass of the model, whose activity could be held.
     """
     if any(p.is_floating_point() and p.dtype != torch.float64 for p in learner.model.parameters()):
-        raise ValueError("Coverage is measured in double precision: pass model.double() and inputs to match.")
+        raise ConfigurationError("Coverage is measured in double precision: pass model.double() and inputs to match.")
     draw = generator(0, "coverage", device=device_of(learner.model))
 
     def moved(p: Tensor) -> Tensor:
@@ -84,6 +87,11 @@ class _Experiment:
         self.weights = {name: p for name, p in self.parameters.items() if p.numel() > max(p.shape, default=1)}
         with self.trajectory.recorded(learner.model):
             self.before = self.updates()
+        if self.trajectory.passes != 1:
+            raise ConfigurationError(
+                f"{learner.rule.name} learns by {self.trajectory.passes or 'no'} forward passes of the model; coverage "
+                "holds the activity of one, and sees what is read on the way back. `plausible audit` measures any rule."
+            )
 
     def updates(self) -> dict[str, Tensor]:
         """What one call of ``learn`` leaves in each gradient."""
@@ -141,9 +149,8 @@ class _Experiment:
 
     def _kept(self) -> dict[str, tuple[set[str], list[Tensor]]]:
         """By weight, those that are used together with it, and what is kept in their place."""
-        sites: list[Any] = [m for m in self.learner.modules() if isinstance(getattr(m, "made_of", None), tuple)]
         found: dict[str, tuple[set[str], list[Tensor]]] = {}
-        for site in sites:
+        for site in (m for m in self.learner.modules() if isinstance(m, TransportSite)):
             for name in site.made_of:
                 group, stored = found.setdefault(name, ({name}, []))
                 group.update(site.made_of)
@@ -152,7 +159,7 @@ class _Experiment:
 
 
 @contextmanager
-def _changed(tensors: list[Tensor], how: Callable[[Tensor], Tensor]) -> Any:
+def _changed(tensors: list[Tensor], how: Callable[[Tensor], Tensor]) -> Iterator[None]:
     stored = [t.detach().clone() for t in tensors]
     try:
         with torch.no_grad():

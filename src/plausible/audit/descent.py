@@ -10,9 +10,9 @@ from torch.nn import functional as F
 
 from plausible.audit.criterion import Batch
 from plausible.audit.gradient import differentiable
-from plausible.audit.subject import Specimen, change, evaluating
+from plausible.audit.subject import Specimen, change
 from plausible.audit.timeline import owner
-from plausible.core.attach import detach
+from plausible.core.attach import detach, evaluating, full_name
 from plausible.functional.alignment import angle
 
 STEP = 0.1  # of the weight's norm: large enough that spikes appear and vanish
@@ -82,7 +82,7 @@ def by_steps(specimen: Specimen, layers: list[str], batch: Batch) -> dict[str, f
     scale = best_scale(_respond(specimen, batch.x), batch.y)
     found = {}
     for name in layers:
-        key = f"{name}.weight" if name else "weight"
+        key = full_name(name, "weight")
         if key not in updates or not updates[key].any():
             continue
         weight = specimen.model.get_parameter(key)

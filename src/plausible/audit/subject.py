@@ -161,18 +161,6 @@ class LearnerSpecimen(Specimen):
             self._random = random_state(device)
 
 
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode, and afterwards each module's own again."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
-
-
 def _double(x: Tensor) -> Tensor:
     return x.double() if x.is_floating_point() else x
 

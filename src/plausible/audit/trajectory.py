@@ -23,23 +23,27 @@ class Trajectory:
 
     Args:
         inputs: what all other activity depends on.
+
+    Attributes:
+        passes: how many there were, when they were last recorded or repeated.
     """
 
     def __init__(self, inputs: Any) -> None:
         self.inputs = [t for t in tree_leaves(inputs) if isinstance(t, Tensor)]
+        self.passes = 0
         self._answers: list[Tensor] = []
 
     @contextmanager
     def recorded(self, model: nn.Module) -> Iterator[None]:
         """Within, what happens in the forward of ``model`` is remembered."""
-        self._answers = []
+        self._answers, self.passes = [], 0
         with self._during_forward(model, _Pass(self.inputs, lambda answer: self._answers.append(answer.clone()))):
             yield
 
     @contextmanager
     def repeated(self, model: nn.Module) -> Iterator[None]:
         """Within, the same happens in the forward of ``model``, a copy of the one that was recorded."""
-        left = iter(self._answers)
+        left, self.passes = iter(self._answers), 0
         with self._during_forward(model, _Pass(self.inputs, lambda answer: answer.copy_(next(left)))):
             yield
 
@@ -47,6 +51,7 @@ class Trajectory:
     def _during_forward(self, model: nn.Module, mode: "_Pass") -> Iterator[None]:
         def enter(*_: Any) -> None:
             mode.__enter__()
+            self.passes += 1
 
         def leave(*_: Any) -> None:
             mode.__exit__(None, None, None)

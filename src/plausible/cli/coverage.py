@@ -53,6 +53,7 @@ def coverage(
     from plausible.audit import coverage as measured
     from plausible.compare.comparison import Contender
     from plausible.core import bind, registry
+    from plausible.core.errors import ConfigurationError
     from plausible.models import build
 
     asked = Contender.parse(rule)
@@ -60,6 +61,13 @@ def coverage(
     torch.manual_seed(seed)
     net = build(model, shape=size, classes=classes, **dict(options.assignments(settings))).double()
     x, y = torch.randn(examples, *size, dtype=torch.float64), torch.arange(examples) % classes
+    try:
+        net(x)
+    except Exception as error:  # somebody's code may fail in any way
+        raise ConfigurationError(
+            f"Model {model!r} cannot take an input of shape {shape}: {type(error).__name__}: {error} Give the size it "
+            "is made for with --shape, or let it be made for this one with --set."
+        ) from error
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1, weight_decay=0.1)
     learner = bind(
         net,

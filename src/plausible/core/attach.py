@@ -6,6 +6,7 @@ optimiser that was built before. The site is held by the learner; the layer only
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any, Protocol
 
@@ -107,12 +108,13 @@ def layer_type(module: nn.Module) -> type[nn.Module] | None:
     for base in LAYERS:
         if issubclass(cls, base):
             methods = ("forward", "_conv_forward") if issubclass(base, nn.modules.conv._ConvNd) else ("forward",)
-            same = all(getattr(_without_attachment(cls), m) is getattr(base, m) for m in methods)
+            same = all(getattr(unattached(cls), m) is getattr(base, m) for m in methods)
             return base if same else None
     return None
 
 
-def _without_attachment(cls: type[nn.Module]) -> type[nn.Module]:
+def unattached(cls: type[nn.Module]) -> type[nn.Module]:
+    """The class that a layer has without a site."""
     return _plain_class(cls) if issubclass(cls, Attached) else cls
 
 
@@ -130,6 +132,23 @@ def refuse_if_bound(model: nn.Module) -> None:
             "This model is bound to a rule already. Give it back with plausible.release(learner) first, "
             "or bind the new rule to a copy.deepcopy of it made before."
         )
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode, and afterwards each module's own again."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def full_name(module: str, key: str) -> str:
+    """The model's name of what a module of that name calls ``key``."""
+    return f"{module}.{key}" if module else key
 
 
 def device_of(model: nn.Module) -> torch.device:

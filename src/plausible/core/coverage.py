@@ -1,7 +1,6 @@
 """Which layers of a model a rule teaches, which keep an exact gradient, and which it cannot teach."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -9,9 +8,9 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from plausible.core.attach import EXACT, SITE, Site, layer_type, trainable_layers
+from plausible.core.attach import EXACT, SITE, Site, evaluating, full_name, layer_type, trainable_layers
 from plausible.core.errors import ConfigurationError, CoverageError
-from plausible.core.recurrent import recurrent_type
+from plausible.core.recurrent import FUSED, recurrent_type, recurrent_weights
 from plausible.core.rule import Inputs, Rule
 from plausible.core.uses import Use, Uses, find_uses, parameters_of
 
@@ -37,14 +36,9 @@ class Coverage:
     @property
     def covered(self) -> list[str]:
         """Names of the layers, and of the Parameters that are in none."""
-        weights = [f"{name}.{key}" for name, net in self.recurrent.items() for key in recurrent_weights(net)]
-        own = {f"{name}.weight" for name in self.layers}
+        weights = [full_name(name, key) for name, net in self.recurrent.items() for key in recurrent_weights(net)]
+        own = {full_name(name, "weight") for name in self.layers}
         return [*self.layers, *weights, *sorted(parameters_of(self.uses) - own)]
-
-
-def recurrent_weights(net: nn.Module) -> list[str]:
-    """The names of a recurrent layer's weights, within it."""
-    return [name for name, p in net.named_parameters(recurse=False) if p.dim() == 2]
 
 
 def survey(
@@ -69,19 +63,23 @@ def survey(
             there is nothing to teach.
     """
     uses = Uses() if example is None else find_uses(model, lambda: _shown(model, example))
-    used = parameters_of(uses.within) | set(uses.mixed)
+    used = parameters_of(uses.within)
     layers: dict[str, nn.Module] = {}
     recurrent: dict[str, nn.Module] = {}
     exact, passed = [], []
-    for name, module in trainable_layers(model):
-        own = {f"{name}.{key}" if name else key for key, p in module.named_parameters(recurse=False) if p.requires_grad}
+    for name, module in _trainable(model):
+        own = {full_name(name, key) for key, p in module.named_parameters(recurse=False) if p.requires_grad}
         if layer_type(module):
             layers[name] = module
         elif anywhere and recurrent_type(module):
             recurrent[name] = module
-        elif isinstance(module, EXACT) or (example is not None and not own & used):
+        elif isinstance(module, EXACT):
             exact.append(name)  # embeddings whose weight is used again, at the output, are among them
-        elif not (anywhere and example is not None) or own & set(uses.mixed):
+        elif isinstance(module, FUSED) or example is None or own & set(uses.mixed):
+            passed.append(name)
+        elif not own & used:
+            exact.append(name)
+        elif not anywhere:
             passed.append(name)
     if passed and uncovered == "error":
         raise CoverageError(_uncovered(model, rule, passed, uses, shown=example is not None, anywhere=anywhere))
@@ -94,16 +92,13 @@ def survey(
     return Coverage(layers, exact, passed, recurrent, within)
 
 
-@contextmanager
-def in_evaluation(model: nn.Module) -> Iterator[None]:
-    """Within, the model is in evaluation mode; afterwards each of its modules is in the mode of before."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
+def _trainable(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Modules with trainable parameters of their own, and fused ones whose weights other modules compute."""
+    yield from trainable_layers(model)
+    for name, module in model.named_modules():
+        own = any(p.requires_grad for p in module.parameters(recurse=False))
+        if isinstance(module, FUSED) and not own and any(p.requires_grad for p in module.parameters()):
+            yield name, module
 
 
 def materialise(model: nn.Module, example: Inputs | None) -> None:
@@ -125,7 +120,7 @@ def materialise(model: nn.Module, example: Inputs | None) -> None:
 
 def _shown(model: nn.Module, example: Inputs) -> Any:
     """The model's response to an example, with gradients, which keep torch off its short cuts."""
-    with in_evaluation(model), torch.enable_grad():
+    with evaluating(model), torch.enable_grad():
         if isinstance(example, Mapping):
             return model(**example)
         return model(*example) if isinstance(example, tuple) else model(example)
@@ -139,7 +134,7 @@ def check_reached(coverage: Coverage, rule: Rule) -> None:
     """
     used = parameters_of(coverage.uses)  # perhaps only to compute a weight, for which another site answers
     for name, layer in coverage.layers.items():
-        if f"{name}.weight" in used:
+        if full_name(name, "weight") in used:
             continue
         site: Site | None = layer.__dict__.get(SITE)
         if site is not None and not site.called and layer.get_parameter("weight").grad is not None:
@@ -156,9 +151,11 @@ def _uncovered(model: nn.Module, rule: Rule, passed: list[str], uses: Uses, *, s
     module = model.get_submodule(name)
     own = [n for n, p in module.named_parameters(recurse=False) if p.requires_grad]
     more = f" (and {len(passed) - 1} more: {', '.join(passed[1:4])}{', …' if len(passed) > 4 else ''})"
-    mixed = next((uses.mixed[n] for n in (f"{name}.{o}" if name else o for o in own) if n in uses.mixed), None)
+    mixed = next((uses.mixed[n] for n in (full_name(name, o) for o in own) if n in uses.mixed), None)
     if mixed is not None:
         why = f"its forward calls {mixed}, which the rule does not know how to answer for"
+    elif anywhere and isinstance(module, FUSED):
+        why = "it knows torch's recurrent nets if their weights are their own, and their forward is torch's"
     elif anywhere and not shown:
         why = (
             "what such a module does with its weights only an example can show: pass one batch of inputs, as "

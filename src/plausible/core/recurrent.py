@@ -13,15 +13,27 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
+from plausible.core.attach import unattached
+
 Product = Callable[[str, Tensor], Tensor]
 
 RECURRENT: tuple[type[nn.Module], ...] = (nn.RNN, nn.LSTM, nn.GRU, nn.RNNCell, nn.LSTMCell, nn.GRUCell)
 
 
+FUSED: tuple[type[nn.Module], ...] = (nn.RNNBase, nn.RNNCellBase)
+"""Computed in kernels of their own, which no mode of torch's sees."""
+
+
 def recurrent_type(module: nn.Module) -> type[nn.Module] | None:
-    """The entry of :data:`RECURRENT` whose mathematics ``module`` does, or None."""
-    return next((base for base in RECURRENT if type(module).__dict__.get("forward", base.forward) is base.forward
-                 and isinstance(module, base)), None)  # fmt: skip
+    """The entry of :data:`RECURRENT` whose mathematics ``module`` does, with weights of its own, or None."""
+    own = all(name in module._parameters for name in getattr(module, "_flat_weights_names", ("weight_ih", "weight_hh")))
+    plain = unattached(type(module))
+    return next((base for base in RECURRENT if own and issubclass(plain, base) and plain.forward is base.forward), None)
+
+
+def recurrent_weights(net: nn.Module) -> list[str]:
+    """The names of a recurrent layer's weights, within it."""
+    return [name for name, p in net.named_parameters(recurse=False) if p.dim() == 2]
 
 
 def run(module: nn.Module, linear: Product, *args: Any, **kwargs: Any) -> Any:

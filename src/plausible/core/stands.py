@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from plausible.core import recurrent
-from plausible.core.attach import plain_forward
+from plausible.core.attach import full_name, plain_forward
 from plausible.core.errors import CoverageError
 from plausible.core.products import Product, cast
 from plausible.core.uses import Kept, Use, Watch, Weight, constants, parameter
@@ -47,10 +47,9 @@ class RecurrentSite:
     def __init__(self, layer: nn.Module, name: str, make: Making) -> None:
         self.called = False
         self.stands: dict[str, Stand] = {}
-        for key, p in layer.named_parameters(recurse=False):
-            if p.dim() == 2:
-                full = f"{name}.{key}" if name else key
-                self.stands[key] = make(full, p, p.shape[1] ** -0.5, (full,))
+        for key in recurrent.recurrent_weights(layer):
+            weight, full = layer.get_parameter(key), full_name(name, key)
+            self.stands[key] = make(full, weight, weight.shape[1] ** -0.5, (full,))
 
     def run(self, layer: nn.Module, *args: Any, **kwargs: Any) -> Any:
         """What the layer's own forward returns."""
@@ -91,9 +90,8 @@ class UsesSite:
             where, _, key = full.rpartition(".")
             stand = make(full, model.get_parameter(full), kept[full], (full,)) if full in kept else None
             self.places.append((model.get_submodule(where), key, full, stand))
-        prefix = f"{name}." if name else ""
         self.computed = [
-            make(f"{prefix}computed-{k}", use.weight, use.scale, use.names, computed=True)
+            make(full_name(name, f"computed-{k}"), use.weight, use.scale, use.names, computed=True)
             for k, use in enumerate(use for use in uses if use.computed)
         ]
         self.constants = [where for where, _ in constants(layer)]

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
 
 from plausible.core.attach import layer_type
 from plausible.core.products import PRODUCTS, Product
@@ -34,8 +35,10 @@ SHAPING = _functions(
 ) | {Tensor.T.__get__, Tensor.mT.__get__}  # fmt: skip  # pyright: ignore[reportAttributeAccessIssue]
 """What changes a weight's shape or type, and no number: the feedback weight goes through it too."""
 
-MIXING = _functions("tensordot", "inner", "addbmm", "addmv", "kron", "chain_matmul", "scaled_dot_product_attention")
-"""What multiplies in other ways than :data:`PRODUCTS` knows."""
+MIXING = _functions(
+    "tensordot", "inner", "addbmm", "addmv", "kron", "chain_matmul", "einsum", "scaled_dot_product_attention"
+)
+"""What multiplies in other ways than :data:`PRODUCTS` knows; einsum, where it multiplies by several weights at once."""
 
 SCALING = _functions(
     "mul", "mul_", "__mul__", "__rmul__", "__imul__", "multiply", "div", "__truediv__", "addcmul", "lerp", "layer_norm",
@@ -193,7 +196,7 @@ class Uses:
 
     Attributes:
         within: by name of the module in whose forward it happens, the uses in one call of it, in order.
-        mixed: names of the Parameters that are multiplied in a way that nobody can answer for, and the function.
+        mixed: names of the Parameters that meet activity in a way that nobody can answer for, and what does it.
         gains: names of the Parameters that scale activity, one number for one.
     """
 
@@ -212,9 +215,15 @@ class _Survey(Watch):
         self.uses: dict[int, list[Use]] = {}
         self.mixed: dict[str, str] = {}
         self.gains: set[str] = set()
+        self.seen: set[str] = set()
+        self.modes: tuple[bool, ...] = ()
 
     def note(self, product: Product, weight: Weight, plain: Callable[[], Any]) -> Any:
         """Of which call is this a use?"""
+        self.seen.update(weight.names)
+        if self.modes[-1] and not torch.is_grad_enabled():  # within the call: its gradient is not autograd's to find
+            self.mixed.update(dict.fromkeys(weight.names, "a function with a backward pass of its own"))
+            return plain()
         path = self.path
         _, module = self.calls[path[-1]]
         if not (layer_type(module) and module._parameters["weight"] is weight.tensor):  # a layer's own is no use
@@ -225,16 +234,25 @@ class _Survey(Watch):
         return plain()
 
     def _follow(self, function: Any, args: Any, kwargs: Any, response: Any) -> None:
+        found = [(tensor, self.find(tensor)) for tensor in _tensors((*args, *kwargs.values()))]
+        names = {name for _, weight in found if weight is not None for name in weight.names}
         super()._follow(function, args, kwargs, response)
-        if function in MIXING or function in SCALING:
-            mask_aside = args[:3] if function is F.scaled_dot_product_attention else (*args, *kwargs.values())
-            for tensor in _tensors(mask_aside):
-                weight = self.find(tensor)
-                names = () if weight is None else weight.names
-                if function in SCALING:
-                    self.gains.update(names)
-                else:
-                    self.mixed.update(dict.fromkeys(names, str(function.__name__)))
+        self.seen |= names
+        if function in SCALING:
+            self.gains |= names
+        elif function is F.scaled_dot_product_attention:  # a mask may well be made of weights
+            names = {name for tensor in args[:3] if (weight := self.find(tensor)) for name in weight.names}
+        if function in MIXING and not all(weight is not None or self._fixed(tensor) for tensor, weight in found):
+            self.mixed.update(dict.fromkeys(names, str(function.__name__)))
+
+    def unseen(self, model: nn.Module, output: Any) -> set[str]:
+        """The Parameters that no function of torch's has met, and that the output depends on all the same."""
+        left = {n: p for n, p in model.named_parameters() if p.requires_grad and p.dim() > 1 and n not in self.seen}
+        ends = [t.sum() for t in tree_leaves(output) if isinstance(t, Tensor) and t.requires_grad]
+        if not (left and ends):
+            return set()
+        grads = torch.autograd.grad(ends, list(left.values()), allow_unused=True)
+        return {name for name, grad in zip(left, grads, strict=True) if grad is not None}
 
     @contextmanager
     def watching(self, model: nn.Module) -> Iterator[None]:
@@ -245,11 +263,12 @@ class _Survey(Watch):
             def hook(module: nn.Module, inputs: Any) -> None:
                 self.path = (*self.path, len(self.calls))
                 self.calls.append((name, module))
+                self.modes = (*self.modes, torch.is_grad_enabled())  # off where a module is checkpointed
 
             return hook
 
         def leave(module: nn.Module, inputs: Any, output: Any) -> None:
-            self.path = self.path[:-1]
+            self.path, self.modes = self.path[:-1], self.modes[:-1]
 
         for name, module in model.named_modules():
             handles.append(module.register_forward_pre_hook(enter(name)))
@@ -266,8 +285,9 @@ def find_uses(model: nn.Module, run: Callable[[], Any]) -> Uses:
     """Where ``model`` uses weights in functions of its own, as ``run``, which calls it on an example, shows."""
     survey = _Survey(model)
     with survey.watching(model):
-        run()
-    found = Uses(mixed=survey.mixed, gains=survey.gains)
+        output = run()
+    unseen = dict.fromkeys(survey.unseen(model, output), "something that no mode of torch's sees")
+    found = Uses(mixed=survey.mixed | unseen, gains=survey.gains)
     for call, uses in sorted(survey.uses.items()):
         name, _ = survey.calls[call]
         found.within[name] = _together(found.within.get(name, []), uses)

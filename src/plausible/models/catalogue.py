@@ -27,6 +27,10 @@ _BUILT_IN: dict[str, Callable[..., nn.Module]] = {
 }
 
 
+THEIRS = {"weights", "pretrained"}
+"""What builders of torchvision and timm take, besides options that they hand on."""
+
+
 def build(name: str, *, shape: tuple[int, ...], classes: int, **options: Any) -> nn.Module:
     """A freshly initialised model that maps (B, *shape) float32 to logits (B, classes).
 
@@ -60,7 +64,7 @@ def _supplied(function: Callable[..., Any], shape: tuple[int, ...], classes: int
     except (TypeError, ValueError):  # some callables written in C do not tell
         return ours
     any_name = any(p.kind is p.VAR_KEYWORD for p in named.values())
-    if not ours.keys() & named.keys() and ("num_classes" in named or ("weights" in named and any_name)):
+    if not ours.keys() & named.keys() and ("num_classes" in named or (any_name and named.keys() & THEIRS)):
         return {"num_classes": classes}
     return ours
 

@@ -20,8 +20,9 @@ from plausible.audit.criterion import Batch, Unmeasurable, criterion, thresholds
 from plausible.audit.descent import REPEATS, by_gradient, by_steps
 from plausible.audit.finding import Finding, Verdict
 from plausible.audit.recording import recorded
-from plausible.audit.subject import Specimen, Subject, evaluating
+from plausible.audit.subject import Specimen, Subject
 from plausible.audit.timeline import owner
+from plausible.core.attach import evaluating
 
 NAME = "credit"
 EXAMPLES = 512

@@ -22,15 +22,15 @@ from torch.autograd import forward_ad
 from torch.func import functional_call
 from torch.utils._pytree import tree_map
 
-from plausible.core.attach import attach, device_of, plain_forward, refuse_if_bound
-from plausible.core.coverage import Coverage, check_reached, in_evaluation, survey
+from plausible.core.attach import attach, device_of, evaluating, plain_forward, refuse_if_bound
+from plausible.core.coverage import Coverage, check_reached, survey
 from plausible.core.errors import ConfigurationError
 from plausible.core.learner import Learner, differentiable
 from plausible.core.products import Product
 from plausible.core.rule import Inputs, Loss, Outcome, Rule, Teacher, require, tunable
 from plausible.core.stands import RecurrentSite, UsesSite
 from plausible.core.uses import Kept
-from plausible.functional.examples import Layout, layout
+from plausible.functional.layout import Layout, layout
 from plausible.functional.random import generator, random_state, replayed
 
 
@@ -287,7 +287,7 @@ class BroadcastLearner(Learner):
             root.site.measure(index, root, end, output, root.end != other.end)
 
     def _shown(self, example: Inputs) -> tuple[Tensor, list[Root]]:
-        with in_evaluation(self.model), torch.enable_grad():
+        with evaluating(self.model), torch.enable_grad():
             output = differentiable(self.rule, self(example))
         return output, self.cut.take()
 

@@ -15,11 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from plausible.core import registry
-from plausible.core.attach import attach, trainable_layers
+from plausible.core.attach import attach, full_name, trainable_layers
 from plausible.core.chain import Block, chain
 from plausible.core.context import Context
 from plausible.core.errors import ConfigurationError, CoverageError
-from plausible.core.families.transport import TransportRule, TransportSite
+from plausible.core.families.sites import TransportSite, layer_scale
+from plausible.core.families.transport import TransportRule
 from plausible.core.learner import Learner
 from plausible.core.rule import Inputs, Loss, Rule, require
 
@@ -71,7 +72,8 @@ class EnergyLearner(Learner):
             # A context of their own: messages are tapped where they are used, and not in the layers as well.
             carrier, own = rule.carrier(), Context()
             for block in chain(model, rule):
-                site = TransportSite.of(carrier, block.name, block.layer, own)
+                weight, names = block.layer.get_parameter("weight"), (full_name(block.name, "weight"),)
+                site = TransportSite(carrier, block.name, weight, layer_scale(block.layer), own, names)
                 self.feedback[block.name.replace(".", "/") or "model"] = site
                 attach(block.layer, site)
 

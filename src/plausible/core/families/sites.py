@@ -66,12 +66,6 @@ class TransportSite(nn.Module):
             else:
                 self.register_buffer(key, value)
 
-    @classmethod
-    def of(cls, rule: "TransportRule", name: str, layer: nn.Module, context: Context) -> "TransportSite":
-        """That of a linear or convolutional layer."""
-        parameter = f"{name}.weight" if name else "weight"
-        return cls(rule, name, layer.get_parameter("weight"), layer_scale(layer), context, (parameter,))
-
     def __getitem__(self, name: str) -> Tensor:
         """What the rule keeps for this weight (``get_buffer`` costs as much as a small operator)."""
         kept = self._buffers.get(name)
@@ -90,7 +84,7 @@ class TransportSite(nn.Module):
         return respond(layer, self.meet(x), self.feedback)
 
     def answer(self, product: Product, kept: Kept | None, plain: Callable[[], Tensor]) -> Tensor:
-        """See :class:`plausible.core.uses.Stand`."""
+        """See :class:`plausible.core.stands.Stand`."""
         others = tuple(self.meet(x) for x in product.others)
         if not any(x.requires_grad for x in others):
             return plain()

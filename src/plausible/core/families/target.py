@@ -15,7 +15,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from plausible.core.attach import attach, layer_type, refuse_if_bound, trainable_layers
+from plausible.core.attach import attach, evaluating, layer_type, refuse_if_bound, trainable_layers
 from plausible.core.chain import Block, chain
 from plausible.core.errors import ConfigurationError
 from plausible.core.inverse import Inverse
@@ -127,14 +127,10 @@ class TargetLearner(Learner):
             attach(block.layer, inverse)
 
     def _measure(self, example: Tensor) -> list[Tensor]:
-        modes = {module: module.training for module in self.model.modules()}
-        self.model.eval()
         activities = [example[:1]]
-        with torch.no_grad():
+        with evaluating(self.model), torch.no_grad():
             for block in self.blocks:
                 activities.append(block(activities[-1]))
-        for module, mode in modes.items():
-            module.training = mode
         return activities[1:]
 
     def inverse(self, block: Block) -> nn.Module:

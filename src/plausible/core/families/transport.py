@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from plausible.core.attach import attach, refuse_if_bound
+from plausible.core.attach import attach, full_name, refuse_if_bound
 from plausible.core.coverage import Coverage, check_reached, survey
 from plausible.core.families.sites import TransportSite, layer_scale
 from plausible.core.learner import Learner
@@ -93,7 +93,7 @@ class TransportLearner(Learner):
         layers = list(coverage.layers.items())
         for name, layer in layers[:-1] if rule.last_layer == "backprop" else layers:
             weight = layer.get_parameter("weight")
-            attach(layer, make(name, weight, layer_scale(layer), (f"{name}.weight".removeprefix("."),)))
+            attach(layer, make(name, weight, layer_scale(layer), (full_name(name, "weight"),)))
         for name, layer in coverage.recurrent.items():
             attach(layer, RecurrentSite(layer, name, make))
         for name, uses in coverage.uses.items():
