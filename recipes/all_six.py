@@ -1,6 +1,7 @@
 """NEF-6: what a spiking net learns on MNIST and Fashion-MNIST from one bit of reward.
 
     python recipes/all_six.py --jobs 2        hours of one core; goes on where it was stopped
+    python recipes/all_six.py --known         what has no row in results/all-six.csv
 
 To reach, the goal of this project: 95 % on MNIST and 82 % on Fashion-MNIST, hidden learning taking at least half of the
 error of the same net whose hidden layer is frozen. One hidden layer; a stimulus for 80 ms at steps of 2 ms in each of
@@ -20,11 +21,10 @@ import matplotlib
 import matplotlib.pyplot as plt
 import study
 
-from plausible.train import Result, Run
+from plausible.train import Run
 
 matplotlib.use("Agg")
 
-HOME = Path("plausible-runs/all-six")
 RATES, SEEDS = (1e-3, 2e-3, 3e-3, 1e-2), (5, 6, 7, 8, 9)
 RULE = {"trace": 0.01, "motor": 0.01}
 NET = {"width": 200, "depth": 1, "sensors": "on", "decoders": "paired", "bias": True, "spread": 0.05}
@@ -98,12 +98,12 @@ def seeded(run: Run) -> list[Run]:
 
 def main() -> None:
     """Run what has not been run, and write both files."""
-    jobs, parts = study.arguments(__doc__ or "")
-    stages = study.staged(trials(), finals, HOME, jobs, parts)
+    asked = study.Study.of_arguments("all-six", __doc__ or "")
+    stages = asked.staged(trials(), finals)
     wanted = [one for run in (*ABLATIONS.values(), *DELAYS.values()) for one in seeded(run)]
-    if "small" in parts:
-        study.results([*wanted, *NARROW.values()], HOME, jobs)
-    small, narrow = study.finished(wanted, HOME), study.finished(NARROW.values(), HOME)
+    if "small" in asked.parts:
+        asked.run([*wanted, *NARROW.values()])
+    small, narrow = asked.came(wanted), asked.came(NARROW.values())
 
     def spread(run: Run) -> str:
         return study.validation([small[one] for one in seeded(run) if one in small])
@@ -123,16 +123,16 @@ def main() -> None:
     rows = [(name, study.validation([narrow[run]] if run in narrow else [])) for name, run in NARROW.items()]
     page += study.table(["", "accuracy"], rows)
     _draw({name: seeded(run) for name, run in ABLATIONS.items()}, small)
-    study.write("all-six", page, {"trial": stages.found, "final": stages.came, "small": {**small, **narrow}})
+    asked.write(page, {"trial": stages.found, "final": stages.came, "small": {**small, **narrow}})
 
 
-def _draw(ablations: dict[str, list[Run]], small: dict[Run, Result]) -> None:
+def _draw(ablations: dict[str, list[Run]], small: dict[Run, study.Came]) -> None:
     """``docs/img/all-six.svg``: ablations, and delays against accuracy; a dot for each seed."""
     plt.rcParams.update({"svg.hashsalt": "plausible", "axes.spines.top": False, "axes.spines.right": False})
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.5), layout="constrained", width_ratios=(1.2, 1))
 
     def accuracies(runs: list[Run]) -> list[float]:
-        return [100 * (small[run].validation_accuracy or 0.0) for run in runs if run in small]
+        return [100 * (small[run].validation or 0.0) for run in runs if run in small]
 
     for place, runs in enumerate(ablations.values()):
         left.plot(accuracies(runs), [place] * len(accuracies(runs)), "o", color="#0072b2", alpha=0.6)

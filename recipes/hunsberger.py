@@ -1,6 +1,7 @@
 """Hunsberger's network on MNIST and Fashion-MNIST, learning online in spikes and tested in spikes, beside its peers.
 
     python recipes/hunsberger.py --jobs 2        hours of one core; goes on where it was stopped
+    python recipes/hunsberger.py --known         what has no row in results/hunsberger.csv
 
 Paper: Hunsberger (2018), whose text has no figure for spiking online learning. To reach: 5 % error on MNIST, the goal
 of this project; then Samadi et al. (2017), 2.95 %, and eRBP, Neftci et al. (2017), 2.25 %, both with larger nets and
@@ -24,7 +25,6 @@ from plausible.train import Run
 
 matplotlib.use("Agg")
 
-HOME = Path("plausible-runs/hunsberger")
 SEEDS = (5, 6, 7, 8, 9)
 NET = {"width": 500, "depth": 1, "sensors": "on", "bias": True, "spread": 0.05}
 PAIRED = {**NET, "decoders": "paired"}
@@ -95,11 +95,11 @@ def finals(best: dict[str, float]) -> dict[str, list[Run]]:
 
 def main() -> None:
     """Run what has not been run, and write both files."""
-    jobs, parts = study.arguments(__doc__ or "")
-    stages = study.staged(trials(), finals, HOME, jobs, parts)
-    if "small" in parts:
-        study.results([*CHOICES.values(), THESIS], HOME, jobs)
-    choices, thesis = study.finished(CHOICES.values(), HOME), study.finished([THESIS], HOME)
+    asked = study.Study.of_arguments("hunsberger", __doc__ or "")
+    stages = asked.staged(trials(), finals)
+    if "small" in asked.parts:
+        asked.run([*CHOICES.values(), THESIS])
+    choices, thesis = asked.came(CHOICES.values()), asked.came([THESIS])
     page = (
         "# Hunsberger's network, online in spikes\n\nMade by `python recipes/hunsberger.py`, whose header says how.\n"
     )
@@ -112,7 +112,7 @@ def main() -> None:
     rows = [(name, study.validation([choices[run]] if run in choices else [])) for name, run in CHOICES.items()]
     page += study.table(["NEF-DFA", "accuracy"], rows)
     _draw(stages)
-    study.write("hunsberger", page, {"trial": stages.found, "final": {**stages.came, **thesis}, "small": choices})
+    asked.write(page, {"trial": stages.found, "final": {**stages.came, **thesis}, "small": choices})
 
 
 def _draw(stages: study.Stages) -> None:
@@ -123,7 +123,7 @@ def _draw(stages: study.Stages) -> None:
     for ax, data in zip(axes, ("mnist", "fashion-mnist"), strict=True):
         for case, runs in stages.ends.items():
             where, _, name = case.partition(": ")
-            found = [100 * (stages.came[run].test_accuracy or 0.0) for run in runs if run in stages.came]
+            found = [100 * (stages.came[run].test or 0.0) for run in runs if run in stages.came]
             if where == data and found:
                 ax.plot(found, [names.index(name)] * len(found), "o", color="#0072b2", alpha=0.6)
         ax.set(title=data, xlabel="test accuracy, %", yticks=range(len(names)), yticklabels=names,

@@ -95,7 +95,7 @@ def accuracy(seed: int, predicts: bool) -> float:
 
 def main() -> None:
     """Run all, and write the page."""
-    jobs, _ = study.arguments(__doc__ or "")
+    jobs = study.Study.of_arguments("prediction", __doc__ or "").jobs
     os.environ["OMP_NUM_THREADS"] = "1"
     cases = {"cells that have learned to predict": True, "cells that have learned nothing": False}
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:

@@ -61,11 +61,15 @@ CLAIMS: list[Claim] = [
 ]
 
 
-def read(path: Path) -> list[Row]:
+def numbers(rows: Iterable[Row]) -> list[Row]:
     """The rows, numbers as numbers; an empty field is None."""
+    return [{k: v if k in TEXT else float(v) if v not in ("", None) else None for k, v in row.items()} for row in rows]
+
+
+def read(path: Path) -> list[Row]:
+    """What the file has."""
     with path.open() as file:
-        rows = list(csv.DictReader(file))
-    return [{k: v if k in TEXT else float(v) if v else None for k, v in row.items()} for row in rows]
+        return numbers(csv.DictReader(file))
 
 
 def ends(rows: Iterable[Row], part: str) -> list[Row]:

@@ -1,6 +1,7 @@
 """Hunsberger's experiments with rates: variants of feedback alignment, feedback that learns, stand-ins for slopes.
 
 python results/hunsberger_rates.py          all runs, about half an hour of one core, and the page
+python results/hunsberger_rates.py on       what has no row in hunsberger-rates.csv, and the page
 python results/hunsberger_rates.py page     the page again, from hunsberger-rates.csv
 
 His settings (2018, "Biological Deep Learning", and its programs): LIF rates with τ_rc = 50 ms and τ_ref = 2 ms, whose
@@ -230,8 +231,18 @@ def plan(rows: list[dict[str, Any]]) -> Iterator[Experiment]:
         yield replace(one, seed=seed, rule=rule)
 
 
-def main() -> None:
-    """Run what is planned, write each row at once, then the page."""
+def ended(run: Experiment, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of a run that came to its end, whatever that was; none of another."""
+    own = {key: f"{value:.5g}" if isinstance(value, float) else str(value) for key, value in asdict(run).items()}
+    mine = [row for row in rows if all(row[key] == value for key, value in own.items())]
+    if not mine or not mine[-1]["held_out"]:
+        return []
+    reached = int(mine[-1]["examples"]) == run.length or run.part != "linear" or not isfinite(float(mine[-1]["train"]))
+    return mine if reached else []
+
+
+def main(known: list[dict[str, Any]]) -> None:
+    """Run what is planned and not known, write each row at once, then the page."""
     torch.set_num_threads(1)
     rows: list[dict[str, Any]] = []
     images = data.load("mnist")
@@ -240,14 +251,20 @@ def main() -> None:
         table = csv.DictWriter(file, names, lineterminator="\n")
         table.writeheader()
         for run in plan(rows):
-            for seen in linear(run) if run.part == "linear" else mnist(run, images):
-                rows.append({**asdict(run), **asdict(seen)})
-                table.writerow({key: f"{v:.5g}" if isinstance(v, float) else v for key, v in rows[-1].items()})
+            written = ended(run, known)
+            if not written:
+                for seen in linear(run) if run.part == "linear" else mnist(run, images):
+                    values = {**asdict(run), **asdict(seen)}
+                    written.append({key: f"{v:.5g}" if isinstance(v, float) else v for key, v in values.items()})
+                print(run, written[-1]["train"], written[-1]["held_out"], flush=True)
+            table.writerows(written)
             file.flush()
-            print(run, rows[-1]["train"], rows[-1]["held_out"], flush=True)
+            rows += hunsberger_page.numbers(written)
 
 
 if __name__ == "__main__":
     if sys.argv[1:] != ["page"]:
-        main()
+        with ROWS.open(newline="") as before:
+            kept = list(csv.DictReader(before)) if sys.argv[1:] == ["on"] else []
+        main(kept)
     hunsberger_page.write(ROWS)

@@ -1,5 +1,6 @@
 """The recipes: every run they name can be built, none is named twice for two things, and pages say what was not run."""
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -38,15 +39,21 @@ def test_what_is_run_is_run_once_and_a_page_says_what_is_not(recipes, tmp_path, 
     import study
 
     monkeypatch.setattr(study, "RESULTS", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    asked = study.Study(name="page")
     runs = [Run(epochs=1, probe_size=0, seed=seed) for seed in (0, 1)]
-    (result,) = study.results(runs[:1], tmp_path, 1).values()
-    written = (tmp_path / runs[0].id / "result.json").stat().st_mtime_ns
-    assert study.results(runs[:1], tmp_path, 1)[runs[0]].to_json() == result.to_json()
-    assert (tmp_path / runs[0].id / "result.json").stat().st_mtime_ns == written
-    found = study.finished(runs, tmp_path)
+    asked.run(runs[:1])
+    file = asked.home(runs[0]) / "result.json"
+    written = file.stat().st_mtime_ns
+    asked.run(runs[:1])
+    assert file.stat().st_mtime_ns == written
+    found = asked.came(runs)
     assert list(found) == runs[:1] and study.test([]) == "not run"
-    study.write("page", "text", {"trial": found, "final": found})
-    rows = (tmp_path / "page.csv").read_text().splitlines()
-    assert rows[1].split(",")[6] == "" and rows[2].split(",")[6] == str(result.test_accuracy), (
-        "trials see no test images"
-    )
+    asked.write("text", {"trial": found})
+    assert (tmp_path / "page.csv").read_text().splitlines()[1].split(",")[6] == "", "trials see no test images"
+    asked.write("text", {"final": found})
+    shutil.rmtree("plausible-runs")
+    assert study.Study(name="page").came(runs) == {}
+    known = study.Study(name="page", known=True)
+    known.run(runs[:1])
+    assert known.came(runs) == found and not file.exists(), "what has a row is known, and not run again"
