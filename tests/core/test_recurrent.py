@@ -8,10 +8,12 @@ import torch
 from along import through
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.parametrizations import weight_norm as norm
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 import plausible
 from plausible.core import recurrent
+from plausible.core.errors import CoverageError
 
 NETS: dict[str, Callable[[], nn.Module]] = {
     "RNN": lambda: nn.RNN(3, 4),
@@ -85,13 +87,51 @@ def test_cells(build: Callable[[], nn.Module]):
         assert_same(recurrent.run(cell, own(cell), x, first), cell(x, first))
 
 
-def test_dropout_between_layers_draws_as_torch_does_in_training_and_not_in_evaluation():
-    net = nn.LSTM(3, 4, 2, dropout=0.5).double()
+def test_dropout_between_layers_draws_as_torch_does():
+    net = nn.LSTM(3, 4, 3, dropout=0.5).double()
     x = torch.randn(5, 2, 3, dtype=torch.float64)
-    dropped = recurrent.run(net, own(net), x)[0]
-    assert not torch.allclose(dropped, recurrent.run(net, own(net), x)[0])
-    net.eval()
-    assert_same(recurrent.run(net, own(net), x), net(x))
+    for training in (True, False):
+        net.train(training)
+        torch.manual_seed(0)
+        expected = net(x)
+        torch.manual_seed(0)
+        assert_same(recurrent.run(net, own(net), x), expected)
+
+
+class Doubled(nn.LSTM):
+    """Its forward is its own."""
+
+    def forward(self, input, hx=None):
+        return super().forward(2 * input, hx)
+
+
+class Derived(Doubled):
+    """And so is that of what is derived from it."""
+
+
+@pytest.mark.parametrize(
+    "net",
+    [
+        Derived(3, 4),
+        norm(nn.LSTM(3, 4), "weight_hh_l0"),
+        norm(norm(nn.GRUCell(3, 4, bias=False), "weight_hh"), "weight_ih"),
+    ],
+    ids=["derived", "parametrised", "wholly parametrised"],
+)
+@pytest.mark.parametrize("example", [True, False], ids=["with an example", "without"])
+def test_what_is_not_torchs_own_is_refused_and_not_back_propagated(net: nn.Module, example: bool):
+    model = Last(net)
+    x = torch.randn(4, 5, 2)
+    model(x)
+    with pytest.raises(CoverageError, match="'net"):
+        plausible.bind(model, "fa", F.cross_entropy, example=x if example else None)
+
+
+def test_rules_that_teach_layers_alone_refuse_recurrent_nets():
+    model, x = Last(nn.LSTM(3, 4)), torch.randn(4, 5, 2)
+    model(x)
+    with pytest.raises(CoverageError, match="'net', a LSTM"):
+        plausible.bind(model, "ifa", F.cross_entropy, example=x)
 
 
 class Last(nn.Module):

@@ -12,7 +12,7 @@ from plausible.core.attach import EXACT, SITE, Site, evaluating, full_name, laye
 from plausible.core.errors import ConfigurationError, CoverageError
 from plausible.core.recurrent import FUSED, recurrent_type, recurrent_weights
 from plausible.core.rule import Inputs, Rule
-from plausible.core.uses import Use, Uses, find_uses, parameters_of
+from plausible.core.uses import Uses, Within, find_uses, parameters_of
 
 
 @dataclass(frozen=True)
@@ -24,14 +24,14 @@ class Coverage:
         exact: modules whose own gradient is exact: normalisation, embeddings, and what scales or shifts.
         passed: everything else: taught by the ordinary backward within its surroundings.
         recurrent: recurrent layers and cells of torch.
-        uses: by name of a module, the weights that it uses in functions of its own.
+        uses: by name of a module, what it does with weights in functions of its own.
     """
 
     layers: dict[str, nn.Module]
     exact: list[str]
     passed: list[str]
     recurrent: dict[str, nn.Module] = field(default_factory=dict)
-    uses: Mapping[str, list[Use]] = field(default_factory=dict)
+    uses: Mapping[str, Within] = field(default_factory=dict)
 
     @property
     def covered(self) -> list[str]:

@@ -1,8 +1,9 @@
 """What stands where weights meet activity outside of layers: in recurrent nets, and in functions of a module's own."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -10,9 +11,13 @@ from plausible.core import recurrent
 from plausible.core.attach import full_name, plain_forward
 from plausible.core.errors import CoverageError
 from plausible.core.products import Product, cast
-from plausible.core.uses import Kept, Use, Watch, Weight, constants, parameter
+from plausible.core.uses import Kept, Watch, Weight, Within, constants, parameter
 from plausible.functional import asymmetric
 from plausible.functional.asymmetric import Feedback
+
+_untraced = torch.compiler.disable(
+    plain_forward, reason="the module makes a weight by a function that torch.compile does not show to modes"
+)
 
 
 class Stand(Protocol):
@@ -77,12 +82,13 @@ class UsesSite:
     Args:
         model: the whole.
         name: of the module.
-        uses: what the example has shown of it.
+        within: what the example has shown of it.
         make: makes what stands for each weight.
     """
 
-    def __init__(self, model: nn.Module, name: str, uses: Sequence[Use], make: Making) -> None:
+    def __init__(self, model: nn.Module, name: str, within: Within, make: Making) -> None:
         self.called = False
+        uses, self.traced = within
         layer = model.get_submodule(name)
         kept = {use.names[0]: use.scale for use in uses if not use.computed}
         self.places: list[tuple[nn.Module, str, str, Stand | None]] = []
@@ -113,7 +119,7 @@ class UsesSite:
 
         weights = [parameter(getattr(owner, key), name) for owner, key, name, _ in self.places]
         with Watch(weights, [getattr(owner, key) for owner, key in self.constants], answer):
-            return plain_forward(layer, *args, **kwargs)
+            return (plain_forward if self.traced else _untraced)(layer, *args, **kwargs)
 
     def _apply(self, fn: Any, recurse: bool = True) -> None:
         for stand in (*(place[3] for place in self.places), *self.computed):

@@ -9,13 +9,14 @@ where a weight meets activity. What is computed from weights alone is a weight.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from types import FunctionType
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
+from torch.overrides import TorchFunctionMode, get_overridable_functions
 from torch.utils._pytree import tree_leaves
 
 from plausible.core.attach import layer_type
@@ -32,7 +33,10 @@ SHAPING = _functions(
     "chunk", "split", "split_with_sizes", "unbind", "t", "transpose", "permute", "reshape", "view", "unflatten",
     "flatten", "squeeze", "unsqueeze", "contiguous", "narrow", "movedim", "swapaxes", "__getitem__", "to", "float",
     "type_as",
-) | {Tensor.T.__get__, Tensor.mT.__get__}  # fmt: skip  # pyright: ignore[reportAttributeAccessIssue]
+) | {
+    Tensor.T.__get__, Tensor.mT.__get__,  # pyright: ignore[reportAttributeAccessIssue]
+    torch.ops.aten.numpy_T, torch.ops.aten.mT,  # as torch.compile calls them
+}  # fmt: skip
 """What changes a weight's shape or type, and no number: the feedback weight goes through it too."""
 
 MIXING = _functions(
@@ -182,12 +186,26 @@ class Use:
         weight: as it stands in the product.
         computed: whether it is computed, rather than a Parameter in another shape.
         scale: see :class:`Product`.
+        traced: see :class:`Within`.
     """
 
     names: tuple[str, ...]
     weight: Tensor
     computed: bool
     scale: float
+    traced: bool
+
+
+class Within(NamedTuple):
+    """What one module does.
+
+    Attributes:
+        uses: in one call of it, in order.
+        traced: whether torch.compile shows to modes all that its weights are made by.
+    """
+
+    uses: list[Use]
+    traced: bool
 
 
 @dataclass
@@ -195,14 +213,21 @@ class Uses:
     """What an example has shown.
 
     Attributes:
-        within: by name of the module in whose forward it happens, the uses in one call of it, in order.
+        within: by name of the module in whose forward it happens.
         mixed: names of the Parameters that meet activity in a way that nobody can answer for, and what does it.
         gains: names of the Parameters that scale activity, one number for one.
     """
 
-    within: dict[str, list[Use]] = field(default_factory=dict)
+    within: dict[str, Within] = field(default_factory=dict)
     mixed: dict[str, str] = field(default_factory=dict)
     gains: set[str] = field(default_factory=set)
+
+
+@cache
+def _traced(function: Any) -> bool:
+    """Does torch.compile show calls of it to modes?"""
+    known = {each for several in get_overridable_functions().values() for each in several}
+    return function in known or isinstance(function, FunctionType)  # the latter by what they call
 
 
 class _Survey(Watch):
@@ -216,6 +241,7 @@ class _Survey(Watch):
         self.mixed: dict[str, str] = {}
         self.gains: set[str] = set()
         self.seen: set[str] = set()
+        self.untraced: set[int] = set()  # by id; all are kept, among the weights or the constants
         self.modes: tuple[bool, ...] = ()
 
     def note(self, product: Product, weight: Weight, plain: Callable[[], Any]) -> Any:
@@ -229,14 +255,19 @@ class _Survey(Watch):
         if not (layer_type(module) and module._parameters["weight"] is weight.tensor):  # a layer's own is no use
             if weight.path is not None:  # both computed and used in the call that is answerable
                 path = tuple(a for a, b in zip(path, weight.path, strict=False) if a == b)
-            use = Use(weight.names, weight.tensor.detach(), weight.kept is None, product.scale)
+            use = Use(weight.names, weight.tensor.detach(), weight.kept is None, product.scale,
+                      id(weight.tensor) not in self.untraced)  # fmt: skip
             self.uses.setdefault(path[-1], []).append(use)
         return plain()
 
     def _follow(self, function: Any, args: Any, kwargs: Any, response: Any) -> None:
         found = [(tensor, self.find(tensor)) for tensor in _tensors((*args, *kwargs.values()))]
         names = {name for _, weight in found if weight is not None for name in weight.names}
+        before = len(self.weights), len(self.constants)
         super()._follow(function, args, kwargs, response)
+        if not _traced(function) or any(id(tensor) in self.untraced for tensor, _ in found):
+            made = [weight.tensor for weight in self.weights[before[0] :]] + self.constants[before[1] :]
+            self.untraced.update(map(id, made))
         self.seen |= names
         if function in SCALING:
             self.gains |= names
@@ -290,7 +321,8 @@ def find_uses(model: nn.Module, run: Callable[[], Any]) -> Uses:
     found = Uses(mixed=survey.mixed | unseen, gains=survey.gains)
     for call, uses in sorted(survey.uses.items()):
         name, _ = survey.calls[call]
-        found.within[name] = _together(found.within.get(name, []), uses)
+        before, traced = found.within.get(name, ([], True))
+        found.within[name] = Within(_together(before, uses), traced and all(use.traced for use in uses))
     return found
 
 
@@ -301,6 +333,6 @@ def _together(before: list[Use], uses: list[Use]) -> list[Use]:
     return [*kept.values(), *computed]
 
 
-def parameters_of(uses: Mapping[str, list[Use]]) -> set[str]:
+def parameters_of(within: Mapping[str, Within]) -> set[str]:
     """The names of all Parameters in use."""
-    return {name for each in uses.values() for use in each for name in use.names}
+    return {name for each in within.values() for use in each.uses for name in use.names}

@@ -270,8 +270,8 @@ class BroadcastLearner(Learner):
             attach(layer, make(name, layer.get_parameter("weight"), 1.0, (name,)))
         for name, layer in coverage.recurrent.items():
             attach(layer, RecurrentSite(layer, name, make))
-        for name, uses in coverage.uses.items():
-            attach(model.get_submodule(name), UsesSite(model, name, uses, make))
+        for name, within in coverage.uses.items():
+            attach(model.get_submodule(name), UsesSite(model, name, within, make))
 
     def _site(self, name: str) -> CutSite:
         site = self.feedback[name.replace(".", "/") or "model"] = CutSite(self.rule, name, self.cut)

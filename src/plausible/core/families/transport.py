@@ -96,8 +96,8 @@ class TransportLearner(Learner):
             attach(layer, make(name, weight, layer_scale(layer), (full_name(name, "weight"),)))
         for name, layer in coverage.recurrent.items():
             attach(layer, RecurrentSite(layer, name, make))
-        for name, uses in coverage.uses.items():
-            attach(model.get_submodule(name), UsesSite(model, name, uses, make))
+        for name, within in coverage.uses.items():
+            attach(model.get_submodule(name), UsesSite(model, name, within, make))
 
     def _learn(self, x: Inputs, y: Teacher) -> Outcome:
         output = self(x)

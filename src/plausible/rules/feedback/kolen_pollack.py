@@ -75,7 +75,7 @@ class KolenPollack(TransportRule):
 
     def learner(self, model: nn.Module, loss: Loss, coverage: Coverage) -> "KolenPollackLearner":
         """See :meth:`TransportRule.learner`."""
-        computed = [use.names for uses in coverage.uses.values() for use in uses if use.computed]
+        computed = [use.names for within in coverage.uses.values() for use in within.uses if use.computed]
         if computed:
             raise CoverageError(
                 f"kolen-pollack: B takes every step that W takes, and what is multiplied by activity is computed from "
