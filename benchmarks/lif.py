@@ -8,18 +8,15 @@ currents: all of it with each package's own leak, reset and surrogate derivative
 turns in one process (see ``turns.py``); a ratio below 1 says that the scan of this package is faster.
 """
 
-import argparse
-import json
 import warnings
 from collections.abc import Callable
 from importlib import import_module
 from importlib.metadata import version
-from pathlib import Path
 
 import torch
 from contenders import Contender
 from torch import Tensor
-from turns import Duel, warm_up
+from turns import Duel, alone, keep, warm_up
 
 from plausible.functional.neurons import Neurons
 from plausible.functional.scan import scan
@@ -111,11 +108,7 @@ def contender(layer: Layer, current: Tensor, read: Tensor) -> Contender:
 
 def main() -> None:
     """Measure, print, save."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("--repeats", type=int, default=16)
-    parser.add_argument("--json", type=Path, metavar="OUT")
-    options = parser.parse_args()
-    torch.set_num_threads(1)
+    repeats, out = alone(__doc__ or "")
     warnings.simplefilter("ignore")
     found: dict[str, object] = {name: version(name) for name in ("torch", "snntorch", "norse", "spikingjelly")}
     for title, shape in SHAPES.items():
@@ -126,7 +119,7 @@ def main() -> None:
         for duel in duels.values():
             warm_up(duel.theirs)
         count = warm_up(mine)
-        for _ in range(options.repeats):
+        for _ in range(repeats):
             for duel in duels.values():
                 duel.meet(count)
         found[title] = {name: duel.result() for name, duel in duels.items()}
@@ -137,8 +130,7 @@ def main() -> None:
                 f"{1e3 * result['seconds']:.2f} ms",
                 flush=True,
             )
-        if options.json:
-            options.json.write_text(json.dumps(found, indent=1) + "\n")
+        keep(found, out)
 
 
 if __name__ == "__main__":

@@ -8,10 +8,7 @@ not. Steps are of 1 ms. nengo runs one stream; ours runs one, and many side by s
 in one process (see ``turns.py``); the ratio is that of the time per step *and stream*, so that below 1 ours is faster.
 """
 
-import argparse
-import json
 from importlib.metadata import version
-from pathlib import Path
 
 import nengo
 import torch
@@ -19,7 +16,7 @@ from contenders import Contender
 from lif import Still
 from torch import Tensor
 from torch.nn.functional import cross_entropy
-from turns import Duel, warm_up
+from turns import Duel, alone, keep, warm_up
 
 from plausible.core import bind
 from plausible.functional.ensemble import Ensemble
@@ -106,11 +103,7 @@ CASES = {
 
 def main() -> None:
     """Measure, print, save."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("--repeats", type=int, default=16)
-    parser.add_argument("--json", type=Path, metavar="OUT")
-    options = parser.parse_args()
-    torch.set_num_threads(1)
+    repeats, out = alone(__doc__ or "")
     found: dict[str, object] = {name: version(name) for name in ("torch", "nengo")}
     for case, (sizes, ours, theirs) in CASES.items():
         for n in sizes:
@@ -124,7 +117,7 @@ def main() -> None:
             count = warm_up(peer)
             for duel in duels.values():
                 warm_up(duel.mine)
-            for _ in range(options.repeats):
+            for _ in range(repeats):
                 for duel in duels.values():
                     duel.meet(count)
             for (streams, how), duel in duels.items():
@@ -133,8 +126,7 @@ def main() -> None:
                 found[f"{case}, {n} neurons, {streams} streams, {how}"] = {"ratio": wall, "seconds": result["seconds"]}
                 interval = f"{wall['low']:.3f} to {wall['high']:.3f}"
                 print(f"{case}: {n:5} neurons, {streams:3} streams, {how:8}: {wall['median']:.3f} ({interval})")
-            if options.json:
-                options.json.write_text(json.dumps(found, indent=1) + "\n")
+            keep(found, out)
 
 
 if __name__ == "__main__":

@@ -5,16 +5,21 @@ so the ratio of neighbours is taken, and of these the median. Wall time is what 
 is blind to what else the machine does, except to the caches.
 """
 
+import argparse
+import json
 import random
 import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 from contenders import Contender
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
+
+from plausible.compare.cost import keep_memory
 
 TURN_SECONDS = 0.1
 """A turn takes as many steps as fill this time: after the first of them the caches hold the contender's own data."""
@@ -108,3 +113,20 @@ def memory(contender: Contender) -> dict[str, int]:
     storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors if t is not None}
     state = sum(storages.values())
     return {"state": state, "step": step, "peak": state + step}
+
+
+def alone(about: str) -> tuple[int, Path | None]:
+    """(how many turns, where the figures go) of a benchmark's command line, whose process is made steady."""
+    parser = argparse.ArgumentParser(description=about.split("\n\n")[0])
+    parser.add_argument("--repeats", type=int, default=16)
+    parser.add_argument("--json", type=Path, metavar="OUT")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    keep_memory()
+    return options.repeats, options.json
+
+
+def keep(found: object, out: Path | None) -> None:
+    """Write the figures, if they are wanted."""
+    if out is not None:
+        out.write_text(json.dumps(found, indent=1) + "\n")

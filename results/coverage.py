@@ -68,8 +68,9 @@ def examine(library: str, name: str) -> dict[str, object]:
     learner.learn(x, y)
     mine = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
     if computed:
-        row["fa"], missed = "", through_forward_weights(coverage(learner, x, y))
-        row["read"] = ", ".join(missed) or 0.0
+        missed = through_forward_weights(coverage(learner, x, y))
+        assert not missed, missed
+        row |= {"fa": "", "read": 0.0}
     else:
         if covered.recurrent:  # torch's fused kernels keep more for the way back than weights and activity
             plain = plausible.bind(plain, "sham", zoo.loss, example=x).model

@@ -271,6 +271,3 @@ def example(library: str, name: str) -> Example:
         return Example(model, x.double(), torch.tensor([1, 2]))
     x = {key: t.double() if t.is_floating_point() else t for key, t in x.items()}
     return Example(Logits(model), x, torch.tensor([1, 2]))
-
-
-__all__ = ["Example", "example", "loss", "names"]

@@ -106,8 +106,8 @@ def step(
     fired = v > 1 if z is None else z > 0
     with torch.no_grad():
         # For how long from the beginning of this step a neuron that has fired is silent: up to its spike, and τ_ref.
-        # Where none has fired this is no time, and not used. In single precision the logarithm is good
-        # to a nanosecond; log1p of (v − 1) / below would be better, and half of what a compiled step costs.
+        # Where none has fired this is no time, and not used. log1p of (v − 1) / below would be some .4 ns more
+        # precise in single precision, and slower by as much as results/README.md says.
         since = (v - drive).div_(below).log_() if cell.leak else (v - 1).div_(below)
         silent = torch.where(fired, since.mul_(cell.tau_rc).add_(cell.tau_ref + dt), state.silent - dt)
     spikes = (fired.to(v) if z is None else z) * (cell.amplitude / dt)
