@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "bind": "plausible.core",
+    "distribute": "plausible.core",
     "release": "plausible.core",
     "Claims": "plausible.core",
     "Learner": "plausible.core",
@@ -36,6 +37,7 @@ __all__ = [
     "alignment",
     "assert_solves",
     "bind",
+    "distribute",
     "release",
 ]
 
@@ -52,7 +54,7 @@ def __dir__() -> list[str]:
 
 if TYPE_CHECKING:
     from plausible.audit import assert_solves
-    from plausible.core import Claims, Learner, Outcome, Rule, Tunable, bind, release
+    from plausible.core import Claims, Learner, Outcome, Rule, Tunable, bind, distribute, release
     from plausible.core.errors import PlausibleError, PlausibleWarning
     from plausible.probes import alignment
     from plausible.train import Run

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch.distributed as dist
 from torch import nn
 from torch.optim import Optimizer
 
@@ -23,6 +24,7 @@ __all__ = [
     "Teacher",
     "Tunable",
     "bind",
+    "distribute",
     "registry",
     "release",
 ]
@@ -82,6 +84,37 @@ def bind(
     if optimizer is not None:
         learner.hook(optimizer)
     return learner
+
+
+def distribute(learner: Learner, group: dist.ProcessGroup | None = None, *, overlap: bool = True) -> None:
+    """Let the copies of a learner on the ranks of ``torch.distributed`` learn as one.
+
+    From now on :meth:`Learner.learn` gets a rank's own rows of a batch, as many on each rank, and leaves on all ranks
+    the same gradients: their mean, as ``DistributedDataParallel`` does. Weights, feedback and running averages are made
+    those of the first rank. What a rule draws for each example, it draws for the whole batch.
+
+    Args:
+        learner: bound to the same model by the same rule on every rank; the model is not to be wrapped.
+        group: of ranks; None for all.
+        overlap: send gradients while the backward pass goes on, by ``DistributedDataParallel``, where learning is one
+            backward pass and the first call has shown that it reaches all parameters. Otherwise they are sent after it.
+
+    Raises:
+        ConfigurationError: ``torch.distributed`` has not been started, or the rule's update for a batch is not the mean
+            of updates for its parts.
+    """
+    if not (dist.is_available() and dist.is_initialized()):
+        raise ConfigurationError(
+            "There is nobody to share batches with: start the program by torchrun, and call "
+            "torch.distributed.init_process_group() before plausible.distribute(learner)."
+        )
+    if not learner.rule.divisible:
+        raise ConfigurationError(
+            f"{learner.rule.name}, as configured, does not learn from a batch what it learns from its parts, so it "
+            "cannot be spread over ranks. Train it in one process."
+        )
+    assert dist.group.WORLD is not None
+    learner.distribute(group or dist.group.WORLD, overlap=overlap)
 
 
 def release(learner: Learner) -> nn.Module:

@@ -1,9 +1,11 @@
 """What the parts of one learner share: the wires its messages pass through, and its clock."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
+
+from plausible.core.ranks import Ranks
 
 Tap = Callable[[str, Tensor, str, str], Tensor]
 """Gets (name, message, source, target) and returns the message to be delivered."""
@@ -17,11 +19,13 @@ class Context:
         tap: sees, and may replace, every teaching message; None in ordinary learning, which then pays nothing.
         iteration: number of calls of :meth:`Learner.learn` so far; seeds what a rule redraws.
         step: number of optimiser steps so far.
+        ranks: the processes that share each batch.
     """
 
     tap: Tap | None = None
     iteration: int = 0
     step: int = 0
+    ranks: Ranks = field(default_factory=Ranks)
 
     def wire(self, name: str, message: Tensor, source: str, target: str) -> Tensor:
         """Deliver ``message``: unchanged, unless somebody taps the wire."""

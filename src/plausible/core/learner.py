@@ -2,21 +2,25 @@
 
 import abc
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, ClassVar
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from plausible.core.attach import detach
 from plausible.core.constraint import Constraints, feedback_weights, forward_weights
 from plausible.core.context import Context
 from plausible.core.errors import ConfigurationError
+from plausible.core.ranks import Ranks
 from plausible.core.rule import Inputs, Loss, Outcome, Rule, Teacher
 
 # Where Xiao et al. (2018) leave a weight that tried to change its sign.
 _BARELY = 1e-10
+_OVERLAPPED = "_overlapped"
 
 
 class Learner(nn.Module, abc.ABC):
@@ -35,6 +39,8 @@ class Learner(nn.Module, abc.ABC):
     """
 
     time_axis: int | None = None
+    one_backward: ClassVar[bool] = False
+    """Whether a call of :meth:`learn` is one forward pass, and one backward pass of what it returned."""
 
     def __init__(self, model: nn.Module, rule: Rule, loss: Loss) -> None:
         super().__init__()
@@ -46,7 +52,7 @@ class Learner(nn.Module, abc.ABC):
         self._handles: list[Any] = []
         self._joined: list[tuple[dict[str, Any], dict[str, Any]]] = []
         self._added: list[tuple[Optimizer, dict[str, Any]]] = []
-        self._released = False
+        self._released = self._overlap = False
         self._signs: list[tuple[nn.Parameter, Tensor]] = []
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -56,11 +62,12 @@ class Learner(nn.Module, abc.ABC):
 
     def forward(self, x: Inputs) -> Any:
         """The model's output for ``x``; every evaluation goes through here."""
+        model = vars(self).get(_OVERLAPPED, self.model)
         if isinstance(x, Mapping):
-            return self.model(**x)
+            return model(**x)
         if isinstance(x, tuple):
-            return self.model(*x)
-        return self.model(x)
+            return model(*x)
+        return model(x)
 
     def learn(self, x: Inputs, y: Teacher = None) -> Outcome:
         """Add a descent direction to the ``grad`` of every parameter that the rule teaches.
@@ -77,11 +84,47 @@ class Learner(nn.Module, abc.ABC):
             )
         with self.reading():
             outcome = self._learn(x, y)
+        if self.context.ranks.count > 1:
+            self._agree()
         self.context.iteration += 1
         return outcome
 
     @abc.abstractmethod
     def _learn(self, x: Inputs, y: Teacher) -> Outcome: ...
+
+    def distribute(self, group: dist.ProcessGroup, *, overlap: bool) -> None:
+        """See :func:`plausible.distribute`."""
+        self.context.ranks = ranks = Ranks(group)
+        ranks.unite([*self.parameters(), *self.buffers()])
+        self._overlap = overlap and self.one_backward
+
+    @contextmanager
+    def no_sync(self) -> Iterator[None]:
+        """Within, gradients of other ranks are not waited for: for all but the last of the calls that accumulate."""
+        overlapped = vars(self).get(_OVERLAPPED)
+        self.context.ranks.apart = True
+        try:
+            with nullcontext() if overlapped is None else overlapped.no_sync():
+                yield
+        finally:
+            self.context.ranks.apart = False
+
+    def _agree(self) -> None:
+        """Leave the same gradients, and the same running averages, on all ranks."""
+        ranks, done = self.context.ranks, vars(self).get(_OVERLAPPED)
+        if not ranks.apart:
+            mine = {id(p) for p in done.parameters()} if done is not None else set()
+            ranks.average_grads([p for p in self.parameters() if p.requires_grad and id(p) not in mine])
+        ranks.unite(self.model.buffers())
+        if (
+            self._overlap
+            and done is None
+            and all(p.grad is not None for p in self.model.parameters() if p.requires_grad)
+        ):
+            # Kept out of the modules, for its parameters are the model's.
+            vars(self)[_OVERLAPPED] = DistributedDataParallel(
+                self.model, process_group=ranks.group, broadcast_buffers=False
+            )
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """Compile what is computed again and again: the model's forward pass, or a step where a learner runs in time.
@@ -195,6 +238,7 @@ class Learner(nn.Module, abc.ABC):
         for optimizer, group in self._added:
             optimizer.param_groups[:] = [g for g in optimizer.param_groups if g is not group]
         self._handles, self._joined, self._added, self._released = [], [], [], True
+        vars(self).pop(_OVERLAPPED, None)
         detach(self.model)
         return self.model
 
@@ -207,8 +251,9 @@ class Learner(nn.Module, abc.ABC):
         self.context.iteration, self.context.step = state["iteration"], state["step"]
 
     def __getstate__(self) -> dict[str, Any]:
-        # Neither a copy nor a pickle is hooked to the optimiser of the original.
-        return {**self.__dict__, "_handles": [], "_joined": [], "_added": []}
+        # Neither a copy nor a pickle is hooked to the optimiser of the original, nor waits for its other ranks.
+        own = {key: value for key, value in self.__dict__.items() if key != _OVERLAPPED}
+        return {**own, "_handles": [], "_joined": [], "_added": [], "_overlap": False}
 
     def _taught(self) -> Iterator[nn.Parameter]:
         return (p for p in self.model.parameters() if p.grad is not None)

@@ -175,6 +175,12 @@ class Rule(Registered):
         """Whether learning is wrong unless the optimiser calls the learner around each step."""
         return self.batch_manhattan or self.no_sign_change
 
+    @property
+    def divisible(self) -> bool:
+        """Whether what is learned from a batch is the mean of what is learned from its parts, so that ranks of
+        ``torch.distributed`` can share one."""
+        return self.claims.additive
+
     @classmethod
     def tunables(cls) -> dict[str, Tunable]:
         """The hyper-parameters, besides the learning rate, that tuning may search: see :func:`tunable`."""

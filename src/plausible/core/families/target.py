@@ -9,6 +9,7 @@ import abc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any, ClassVar, NamedTuple
 
@@ -185,7 +186,7 @@ class TargetLearner(Learner):
                     continue
                 h = h.detach()
                 draw = generator(self.rule.seed, block.name, "noise", self.context.iteration, device=h.device)
-                noise = torch.randn(h.shape, generator=draw, device=h.device, dtype=torch.float32).to(h)
+                noise = self.context.ranks.rows(len(h), partial(_noise, h, draw))
                 noisy = h + self.rule.noise * noise
                 with torch.no_grad():
                     up = block(noisy)
@@ -217,6 +218,10 @@ class TargetLearner(Learner):
             "backprop": [],
             "note": "Within a block the gradient of its distance to its target is exact; in the last, of the loss.",
         }
+
+
+def _noise(like: Tensor, draw: torch.Generator, n: int) -> Tensor:
+    return torch.randn(n, *like.shape[1:], generator=draw, device=like.device, dtype=torch.float32).to(like)
 
 
 @contextmanager

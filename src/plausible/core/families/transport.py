@@ -75,6 +75,7 @@ class TransportLearner(Learner):
     """An ordinary backward pass through asymmetric layers."""
 
     rule: TransportRule
+    one_backward = True
 
     def __init__(self, model: nn.Module, rule: TransportRule, loss: Loss, coverage: Coverage) -> None:
         super().__init__(model, rule, loss)

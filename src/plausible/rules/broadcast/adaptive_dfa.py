@@ -73,6 +73,11 @@ class AdaptiveDirectFeedbackAlignment(DirectFeedbackAlignment):
             require(getattr(self, name) >= 0, self, name, "it cannot be negative")
 
     @property
+    def divisible(self) -> bool:
+        """Oja's term is a product of two errors, which does not grow with the batch as the rest does."""
+        return self.nu == 0
+
+    @property
     def needs_optimizer(self) -> bool:
         """B is stepped by the optimiser that steps the weights."""
         return True

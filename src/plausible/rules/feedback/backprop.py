@@ -63,6 +63,8 @@ class Backprop(Rule):
 class BackpropLearner(Learner):
     """``loss.backward()``."""
 
+    one_backward = True
+
     def _learn(self, x: Inputs, y: Teacher) -> Outcome:
         output = self(x)
         loss = self.loss(output, y)

@@ -46,6 +46,11 @@ class BatchRandomSignSymmetry(TransportRule):
         "Dale's law": "As for `usf`: the law would make matching signs easy, and the rule does not bring it about.",
     }
 
+    @property
+    def divisible(self) -> bool:
+        """All ranks redraw the same magnitudes."""
+        return True
+
     def feedback(self, weight: Tensor, state: TransportSite) -> Tensor:
         """A fresh M with the weight's current signs; drawn where the weight lives, since the draw is the cost."""
         draw = state.generator(weight.device)

@@ -85,6 +85,11 @@ class NodePerturbation(Rule):
         """A world that rewards the label, and does not give it away."""
         return Quiz(y)
 
+    @property
+    def divisible(self) -> bool:
+        """Each example has its own noise and reward, on whichever rank it is."""
+        return True
+
     def bind(self, model: nn.Module, loss: Loss, example: Inputs | None = None) -> "NodePerturbationLearner":
         """Bind to ``model`` in place. An example is not needed.
 
@@ -145,7 +150,10 @@ class Tremor(nn.Module):
             return plain_forward(layer, x)
         with torch.enable_grad():
             response = plain_forward(layer, x.detach())
-        noise = torch.empty_like(response).normal_(0, self.rule.sigma, generator=self.draw)
+        noise = self.context.ranks.rows(
+            len(response),
+            lambda n: response.new_empty(n, *response.shape[1:]).normal_(0, self.rule.sigma, generator=self.draw),
+        )
         self.seen.append((response, noise))
         return response.detach() + noise
 

@@ -152,6 +152,11 @@ class NEFSix(OnlineRule):
         """A world that rewards the label, and does not give it away."""
         return Quiz(y)
 
+    @property
+    def divisible(self) -> bool:
+        """Each stream explores by itself, on whichever rank it is."""
+        return True
+
     def bind(self, model: nn.Module, loss: Loss, example: Inputs | None = None) -> RelayLearner:
         """Bind to a chain of LIF layers in place. An example is not needed.
 
@@ -213,7 +218,9 @@ class NEFSix(OnlineRule):
             return race, memory.acted
         if self.actor and asked - teaching.step < DECIDING / net.dt:
             draw = generator(self.seed, "explore", learner.context.iteration, teaching.step)
-            noise = self.noise * torch.randn(motor.shape, generator=draw).to(motor)
+            noise = learner.context.ranks.rows(
+                len(motor), lambda n: self.noise * torch.randn(n, motor.shape[1], generator=draw).to(motor)
+            )
             race = raced(net.neurons.cell, race, motor, noise, net.dt)
         if teaching.step < asked:
             return race, memory.acted
@@ -230,8 +237,9 @@ class NEFSix(OnlineRule):
             action = torch.where(values.any(1), action, -1)
         else:
             draw = generator(self.seed, "explore", learner.context.iteration)
-            other = torch.randint(classes, (N,), generator=draw).to(action.device)
-            tries = (torch.rand(N, generator=draw) < self.explore).to(action.device)
+            ranks = learner.context.ranks
+            other = ranks.rows(N, lambda n: torch.randint(classes, (n,), generator=draw)).to(action.device)
+            tries = ranks.rows(N, lambda n: torch.rand(n, generator=draw) < self.explore).to(action.device)
             action = torch.where(tries, other, action)
         teaching.act(action)
         done = torch.arange(classes, device=action.device) == action.unsqueeze(1)
