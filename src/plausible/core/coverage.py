@@ -10,6 +10,7 @@ from torch.nn.parameter import is_lazy
 
 from plausible.core.attach import EXACT, SITE, Site, evaluating, full_name, layer_type, trainable_layers
 from plausible.core.errors import ConfigurationError, CoverageError
+from plausible.core.ranks import sharded
 from plausible.core.recurrent import FUSED, recurrent_type, recurrent_weights
 from plausible.core.rule import Inputs, Rule
 from plausible.core.uses import Uses, Within, find_uses, parameters_of
@@ -62,6 +63,8 @@ def survey(
         CoverageError: there is a module that the rule cannot teach, and ``uncovered`` is "error"; or
             there is nothing to teach.
     """
+    if sharded(model):  # its forward exchanges the Parameters for others, so that nobody could follow them
+        example = None
     uses = Uses() if example is None else find_uses(model, lambda: _shown(model, example))
     used = parameters_of(uses.within)
     layers: dict[str, nn.Module] = {}
@@ -156,6 +159,8 @@ def _uncovered(model: nn.Module, rule: Rule, passed: list[str], uses: Uses, *, s
         why = f"its forward calls {mixed}, which the rule does not know how to answer for"
     elif anywhere and isinstance(module, FUSED):
         why = "it knows torch's recurrent nets if their weights are their own, and their forward is torch's"
+    elif anywhere and sharded(model):
+        why = "what a sharded model does with such weights cannot be followed: call plausible.bind before fully_shard"
     elif anywhere and not shown:
         why = (
             "what such a module does with its weights only an example can show: pass one batch of inputs, as "

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 
 class Ranks:
@@ -53,6 +54,23 @@ class Ranks:
             if p.grad is None:
                 p.grad = torch.zeros_like(p)
         self.average(p.grad for p in moved if p.grad is not None)
+
+
+def shared_as(value: Tensor, weight: Tensor) -> Tensor:
+    """``value``, which is the same on all ranks, in parts on them as ``weight`` is, if that is and has its shape."""
+    if isinstance(weight, DTensor) and not isinstance(value, DTensor) and value.shape == weight.shape:
+        return distribute_tensor(value, weight.device_mesh, weight.placements, src_data_rank=None)
+    return value
+
+
+def sharded(model: nn.Module) -> bool:
+    """Whether its Parameters lie in parts on several ranks, as ``fully_shard`` leaves them."""
+    return any(isinstance(p, DTensor) for p in model.parameters())
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """All of a tensor that is in parts on several ranks; a plain one as it is."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def _together(tensors: Iterable[Tensor], exchange: Callable[[Tensor], Any]) -> None:

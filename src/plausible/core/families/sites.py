@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from plausible.core.context import Context
 from plausible.core.products import Product, cast, conv_scale
+from plausible.core.ranks import shared_as, whole
 from plausible.core.uses import Kept
 from plausible.functional import asymmetric
 from plausible.functional.asymmetric import Geometry
@@ -60,16 +61,16 @@ class TransportSite(nn.Module):
         scale = rule.scale * (scale if rule.per_layer else 1.0)
         self.scale = torch.tensor(scale, dtype=torch.float64)
         for key, value in rule.init(weight.detach(), partial(generator, rule.seed, name), scale).items():
-            value = value.to(weight)
+            value = shared_as(value.to(weight.device, weight.dtype), weight)
             if rule.learns_feedback:
                 self.register_parameter(key, nn.Parameter(value))
             else:
                 self.register_buffer(key, value)
 
     def __getitem__(self, name: str) -> Tensor:
-        """What the rule keeps for this weight (``get_buffer`` costs as much as a small operator)."""
+        """What the rule keeps for this weight, all of it (``get_buffer`` costs as much as a small operator)."""
         kept = self._buffers.get(name)
-        return self.get_parameter(name) if kept is None else kept
+        return whole(self.get_parameter(name) if kept is None else kept)
 
     def feedback(self, weight: Tensor) -> Tensor:
         """B for W, as the backward pass uses it."""

@@ -16,6 +16,7 @@ from plausible.core.attach import attach, full_name, refuse_if_bound
 from plausible.core.coverage import Coverage, check_reached, survey
 from plausible.core.families.sites import TransportSite, layer_scale
 from plausible.core.learner import Learner
+from plausible.core.ranks import whole
 from plausible.core.rule import Inputs, Loss, Outcome, Rule, Teacher, require, tunable
 from plausible.core.stands import RecurrentSite, UsesSite
 
@@ -135,7 +136,7 @@ class TransportLearner(Learner):
         what is computed anew in each pass."""
         with torch.no_grad():
             return {
-                site.name: (w := self.weight(site).detach(), self.rule.feedback(w, site).detach())
+                site.name: (w := whole(self.weight(site).detach()), self.rule.feedback(w, site).detach())
                 for site in self.sites()
                 if site.used and not site.computed
             }

@@ -32,10 +32,11 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
 from plausible.core.coverage import Coverage
-from plausible.core.errors import CoverageError, PlausibleWarning
+from plausible.core.errors import ConfigurationError, CoverageError, PlausibleWarning
 from plausible.core.families.transport import TransportLearner, TransportRule, TransportSite
 from plausible.core.registry import register
 from plausible.core.rule import Claims, Loss, held
@@ -113,6 +114,11 @@ class KolenPollackLearner(TransportLearner):
         """Give each B the gradient of its W, after accumulation and all-reduce."""
         super().before_step()
         for site in self.sites():
-            grad = self.weight(site).grad
+            grad, B = self.weight(site).grad, site.get_parameter("B")
+            if isinstance(grad, DTensor) and not isinstance(B, DTensor):
+                raise ConfigurationError(
+                    f"kolen-pollack: {site.name!r} was sharded after it was bound, and its feedback lies whole on each "
+                    "rank. Call fully_shard before plausible.bind, which then shards the feedback too."
+                )
             # A copy: an optimiser may change a gradient in place, and would then do it twice.
-            site.get_parameter("B").grad = None if grad is None else grad.clone()
+            B.grad = None if grad is None else grad.clone()

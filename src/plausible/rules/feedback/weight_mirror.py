@@ -24,8 +24,9 @@ import torch
 from torch import Tensor, nn
 
 from plausible.core.coverage import Coverage
-from plausible.core.errors import CoverageError
+from plausible.core.errors import ConfigurationError, CoverageError
 from plausible.core.families.transport import TransportLearner, TransportRule, TransportSite
+from plausible.core.ranks import sharded
 from plausible.core.registry import register
 from plausible.core.rule import Claims, Loss, held, require, tunable
 from plausible.functional.random import generator
@@ -103,12 +104,18 @@ class WeightMirror(TransportRule):
 
         Raises:
             CoverageError: a weight is in no layer that could be shown noise.
+            ConfigurationError: the model is sharded.
         """
         elsewhere = [name for name in coverage.covered if name not in coverage.layers]
         if elsewhere:
             raise CoverageError(
                 f"weight-mirror shows noise to linear and convolutional layers, and {elsewhere[0]!r} is in none. Use "
                 "kolen-pollack, which learns feedback for any weight, or fa."
+            )
+        if sharded(model):
+            raise ConfigurationError(
+                "weight-mirror shows noise to whole layers, and this model is sharded. Use distribute, which keeps the "
+                "model whole on each rank, or another rule."
             )
         learner = super().learner(model, loss, coverage)
         with torch.no_grad():
