@@ -115,3 +115,13 @@ def test_the_rule_in_contributing_works_as_another_package_would_offer_it(tmp_pa
     assert run.returncode == 0, run.stdout + run.stderr
     passed = re.search(r"(\d+) passed", run.stdout)
     assert passed and int(passed[1]) > 10, "the contract tests did not meet the rule:\n" + run.stdout
+
+
+def test_the_program_for_several_ranks_runs_on_two(tmp_path: Path) -> None:
+    (program,) = (block for block in blocks(ROOT / "docs/distributed.md", "python") if block.title)
+    (tmp_path / program.title).write_text(program.code)
+    words = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", program.title]
+    ran = subprocess.run([sys.executable, *words], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    said = re.fullmatch(r"2 ranks: (0\.\d\d)", ran.stdout.strip())
+    assert said is not None and float(said[1]) > 0.7, ran.stdout
