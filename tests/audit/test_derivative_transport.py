@@ -43,6 +43,15 @@ def test_verdicts(rule, verdict, net):
         assert next(iter(found.layers.values())) == 0.0, "nothing lies upstream of the first"
 
 
+def test_where_a_zero_layer_lets_no_error_by_nothing_is_called_solved():
+    batch, model = examples(10), mlp()
+    nn.init.zeros_(model[-1].weight)
+    with pytest.raises(Unmeasurable, match="zero to begin with"):
+        derivative_transport(subject("backprop", model, batch.x), batch)
+    found = derivative_transport(subject("dfa", model, batch.x), batch)
+    assert found.verdict == "solved" and found.also["change at own synapses"] > 0.1
+
+
 def test_the_value_is_that_of_back_propagation_with_another_derivative():
     """δ_1 = (W_2ᵀ (δ_2 ∘ (φ′ + s))) ∘ φ′ in NumPy's manner, against what was measured."""
     batch, model = examples(10), mlp().double()

@@ -67,6 +67,12 @@ def derivative_transport(subject: Subject, batch: Batch) -> Finding:
         return _nothing("the net is linear, and has no derivative that could travel")
     if not any(body.upstream(each) or body.recurrent(each) for each in body.activations):
         return _nothing("no layer is taught upstream of an activation")
+    reached = {name for each in body.activations for name in (*body.upstream(each), *body.recurrent(each))}
+    if not any(body.updates[name].any() for name in reached):
+        raise Unmeasurable(
+            "All updates upstream of an activation are zero, so that no derivative could show in them. Is some weight "
+            "zero to begin with? Audit the rule once it has learned a little."
+        )
     found = {each: _travel(subject, batch, body, each, _any_slope) for each in body.activations}
     worst, own = max(seen.worst for seen in found.values()), max(seen.own for seen in found.values())
     travelling = [each for each, seen in found.items() if seen.worst >= limit]
