@@ -225,6 +225,9 @@ class StreamLoader:
             yield list(zip(order[batch].tolist(), seeds[batch].tolist(), strict=True))
 
     def _note(self, got: Got) -> Got:
+        if self._reader.substitute and len(got.y) < self.batch_size:
+            path, why = got.bad[-1]
+            raise DataError(f"{path}: {why}. Not one image of its class is left: put some there, or remove the class.")
         for path, why in got.bad:
             self._policy.bad(path, why, "Replace it, or leave such files out: --set data_options.on_bad=skip.")
         return got
