@@ -66,7 +66,7 @@ def test_the_size_of_the_validation_set_is_a_count_or_a_fraction():
 
 
 def test_there_is_a_built_in_for_every_name():
-    assert names() == ["cifar10", "cifar100", "digits", "fashion-mnist", "mnist"]
+    assert names() == ["cifar10", "cifar100", "digits", "fashion-mnist", "imagenet", "mnist"]
     with pytest.raises(UnknownName, match="Did you mean 'fashion-mnist'"):
         load("fashon-mnist")
 

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 EXPERIMENT, WHERE, OUTPUT = "What is trained", "Where and how", "What is printed"
 
 DATA = typer.Option(
-    help="digits, mnist, fashion-mnist, cifar10, cifar100, folder:PATH or package.module:callable.",
+    help="digits, mnist, fashion-mnist, cifar10, cifar100, imagenet, folder:PATH, stream:PATH or "
+    "package.module:callable.",
     rich_help_panel=EXPERIMENT,
 )
 MODEL = typer.Option(
@@ -49,7 +50,12 @@ Constraints = Annotated[
 ]
 Root = Annotated[
     Path | None,
-    typer.Option(help="Where the image sets lie; else $PLAUSIBLE_DATA or ~/.cache/plausible.", rich_help_panel=WHERE),
+    typer.Option(
+        "--root",
+        "--data-dir",
+        help="Where the image sets lie, or imagenet itself; else $PLAUSIBLE_DATA or ~/.cache/plausible.",
+        rich_help_panel=WHERE,
+    ),
 ]
 Download = Annotated[bool, typer.Option("--download", help="Fetch a missing data set.", rich_help_panel=WHERE)]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N.", rich_help_panel=WHERE)]
@@ -72,7 +78,7 @@ def _read_config(context: typer.Context, path: Path | None) -> Path | None:
     except (OSError, ValueError) as error:
         raise typer.BadParameter(f"{path} cannot be read as TOML: {error}") from None
     # By their long names, as they are typed: `--json` belongs to a parameter that has another name.
-    known = {max(p.opts, key=len).removeprefix("--"): p.name for p in context.command.params}
+    known = {name[2:]: p.name for p in context.command.params for name in p.opts if name.startswith("--")}
     defaults: dict[str, Any] = {}
     for name, value in values.items():
         option = name.replace("_", "-")
@@ -112,7 +118,8 @@ def command_line(context: typer.Context) -> str:
     """The command as it would be typed, with what was given on the command line and nothing else."""
     words = ["plausible", str(context.info_name)]
     for parameter in context.command.params:
-        value, name = context.params.get(parameter.name or ""), max(parameter.opts, key=len)
+        value = context.params.get(parameter.name or "")
+        name = next((each for each in parameter.opts if each.startswith("--")), parameter.opts[0])
         source = context.get_parameter_source(parameter.name or "")
         if source is None or source.name != "COMMANDLINE" or name in ("--quiet", "--json", "--debug", "--jobs"):
             continue

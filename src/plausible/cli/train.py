@@ -40,6 +40,12 @@ def train(
     root: options.Root = None,
     download: options.Download = False,
     device: options.Device = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=0, help="Processes that decode streamed images; by default one per processor.", rich_help_panel=WHERE
+        ),
+    ] = None,
     quiet: options.Quiet = False,
     as_json: options.Json = False,
 ) -> None:
@@ -48,7 +54,7 @@ def train(
     from plausible.cli import display
     from plausible.compare.comparison import Contender
     from plausible.compare.settings import stem
-    from plausible.report.names import percent
+    from plausible.report.names import count, percent
     from plausible.train import Run
 
     made_for = options.model_for([Contender.parse(rule).rule]) if rule and not config else None
@@ -70,10 +76,15 @@ def train(
     run = entry.applied(run.replace(rule=entry.rule, rule_options={}))
     directory = out or Path("plausible-runs") / f"{stem(run.data, run.model)}-{run.rule}-{run.id}"
     with display.training(run, quiet=quiet or as_json) as on_event:
-        result = plausible.train.train(run, directory, root=root, download=download, resume=resume, on_event=on_event)
+        result = plausible.train.train(
+            run, directory, root=root, download=download, resume=resume, on_event=on_event, workers=workers
+        )
     if as_json:
         typer.echo(result.to_json(), nl=False)
     elif quiet:
         typer.echo(directory)
     else:
-        typer.echo(f"Test accuracy {percent(result.test_accuracy or 0.0)}. Everything is in {directory}")
+        top5 = "" if result.test_top5 is None else f", top-5 {percent(result.test_top5)}"
+        left_out = f" ({count(len(result.skipped), 'file')} left out, see result.json)" if result.skipped else ""
+        accuracy = percent(result.test_accuracy or 0.0)
+        typer.echo(f"Test accuracy {accuracy}{top5}. Everything is in {directory}{left_out}")

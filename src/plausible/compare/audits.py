@@ -53,10 +53,8 @@ def examine(
     run, device = run.replace(augment="none"), device_of(run)
     found = data.load(run.data, root=root, download=download, **run.data_options)
     with prepared(run, device):
-        loader = data.Loader(
-            found.train, run.batch_size, mean=found.mean, std=found.std, device=device, seed=run.seed, shuffle=True
-        )
-        batch = Batch(*next(loader.epoch()), found.classes)
+        loader = found.batches("train", run.batch_size, device=device, seed=run.seed, shuffle=True)
+        batch = Batch(*loader.first(), found.classes)
         if foreign:
             subject = ForeignSubject(label, batch, seed=run.seed)
         else:

@@ -82,7 +82,7 @@ def measure(run: Run, *, root: str | Path | None = None, seconds: float = 0.6) -
         per_step, ratios = _take_turns(*steps, seconds)
         (resting, peak), (_, peak_plain) = _memory(mine, steps[0]), _memory(plain, steps[1])
         with autocast(run, device):
-            counts = count(mine.learner, *next(mine.train.epoch()))
+            counts = count(mine.learner, *mine.train.first())
     low, middle, high = statistics.quantiles(ratios, n=4)
     feedback = (value for name, value in mine.learner.state_dict().items() if not name.startswith("model."))
     return {
@@ -101,7 +101,7 @@ def measure(run: Run, *, root: str | Path | None = None, seconds: float = 0.6) -
 def _step(session: Session) -> Step:
     """One whole step on the first batch, as training does it."""
     learner, optimizer = session.learner, session.optimizer
-    x, y = next(session.train.epoch())
+    x, y = session.train.first()
 
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)

@@ -1,15 +1,18 @@
 """A data set in memory: three disjoint splits, checked once, when they are put together."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
+from types import MappingProxyType
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from plausible.core.errors import ConfigurationError, DataError
+from plausible.data.loader import Loader
 
 CHUNK = 2**16  # values taken to float64 at a time when moments are computed; they stay in the cache
 
@@ -66,6 +69,11 @@ class Dataset:
     train: Split
     validation: Split
     test: Split
+
+    skipped: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    """Nothing is left out: what is in memory was checked as a whole. (Compare :class:`~plausible.data.Streamed`.)"""
+    fingerprint: ClassVar[str] = ""
+    """Of a list of files, which there is not."""
 
     def __post_init__(self):
         parts = {"train": self.train, "validation": self.validation, "test": self.test}
@@ -126,6 +134,30 @@ class Dataset:
         std = _channel_mean(self.train.x, lambda chunk: (chunk - mean).square_()).sqrt().float()
         return torch.where(std > 0, std, 1.0)
 
+    def batches(
+        self,
+        part: Literal["train", "validation", "test"],
+        batch_size: int,
+        *,
+        device: torch.device | str = "cpu",
+        augment: str = "none",
+        seed: int = 0,
+        shuffle: bool = False,
+        drop_last: bool = False,
+    ) -> Loader:
+        """Normalised batches of a split; see :class:`~plausible.data.Loader`."""
+        return Loader(
+            getattr(self, part),
+            batch_size,
+            mean=self.mean,
+            std=self.std,
+            device=device,
+            augment=augment,
+            seed=seed,
+            shuffle=shuffle,
+            drop_last=drop_last,
+        )
+
 
 def _channel_mean(x: Tensor, of: Callable[[Tensor], Tensor]) -> Tensor:
     """Mean of ``of(x)`` over everything but dimension 1, in float64, without a float64 copy of all of x."""
@@ -138,6 +170,15 @@ def _channel_mean(x: Tensor, of: Callable[[Tensor], Tensor]) -> Tensor:
 def hold_out(split: Split, amount: float | int, seed: int, what: str) -> tuple[Split, Split]:
     """Cut a stratified part off: (the rest, the part held out), both in their original order.
 
+    For the arguments and errors see :func:`cut`.
+    """
+    rest, held = cut(split.y, amount, seed, what)
+    return split[rest], split[held]
+
+
+def cut(y: Tensor, amount: float | int, seed: int, what: str) -> tuple[Tensor, Tensor]:
+    """Indices (K,) int64, ascending, of two stratified parts of examples with labels y (N,): the rest, what is cut off.
+
     amount: a fraction between 0 and 1, or a number of examples (int).
     seed: the same seed holds out the same examples.
     what: begins the error messages; say what is being cut from what.
@@ -147,7 +188,7 @@ def hold_out(split: Split, amount: float | int, seed: int, what: str) -> tuple[S
     """
     from sklearn.model_selection import train_test_split  # here: it takes most of a second to import
 
-    n, (labels, counts) = len(split), split.y.unique(return_counts=True)
+    n, (labels, counts) = len(y), y.unique(return_counts=True)
     if not isinstance(amount, int | float) or not 0 < amount < (n if isinstance(amount, int) else 1):
         raise ConfigurationError(
             f"{what}: cannot hold out {amount!r} of {n} examples; give a fraction between 0. and 1., or a count."
@@ -160,5 +201,5 @@ def hold_out(split: Split, amount: float | int, seed: int, what: str) -> tuple[S
             f"{what}: holding out {count} of {n} examples leaves one of the parts without some of the "
             f"{len(labels)} classes; hold out {len(labels)} to {n - len(labels)}."
         )
-    rest, held = train_test_split(np.arange(n), test_size=count, stratify=split.y.numpy(), random_state=seed)
-    return split[torch.from_numpy(np.sort(rest))], split[torch.from_numpy(np.sort(held))]
+    rest, held = train_test_split(np.arange(n), test_size=count, stratify=y.numpy(), random_state=seed)
+    return torch.from_numpy(np.sort(rest)), torch.from_numpy(np.sort(held))

@@ -1,16 +1,15 @@
 """A folder of images, one subfolder per class, into memory at one size."""
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps
-from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from plausible.core.errors import DataError
 from plausible.data.dataset import Split
+from plausible.data.tree import Policy, listing
 
 
 def read(folder: Path, size: int, classes: list[str] | None = None) -> tuple[Split, list[str]]:
@@ -22,52 +21,18 @@ def read(folder: Path, size: int, classes: list[str] | None = None) -> tuple[Spl
     Raises :class:`DataError` that names the file or folder: a stray file, an unreadable image, an empty
     class, or a class that ``classes`` lacks.
     """
-    found = [entry.name for entry in visible(folder) if _is_class(entry)]
-    classes = found if classes is None else classes
-    if strange := sorted(set(found) - set(classes)):
-        raise DataError(f"{folder / strange[0]}: no such class in the training folder. Add it there, or remove this.")
-    if not found:
-        raise DataError(f"{folder}: no class folders. Images are expected as {folder}/CLASS/IMAGE.")
-    files = [(path, classes.index(name)) for name in found for path in _images(folder / name)]
+    files, classes = listing(folder, Policy(), classes)
     x = torch.empty(len(files), 3, size, size, dtype=torch.uint8)
 
     def fill(i: int) -> None:
-        x[i] = _decode(files[i][0], size)
+        x[i] = _decode(files.path(i), size)
 
     with ThreadPoolExecutor() as pool:  # decoding releases the interpreter lock
         list(pool.map(fill, range(len(files))))
-    return Split(x, torch.tensor([label for _, label in files])), classes
+    return Split(x, files.y), classes
 
 
-def visible(folder: Path) -> list[Path]:
-    """What lies in the folder, sorted, without hidden files; :class:`DataError` if it cannot be listed."""
-    try:
-        return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
-    except OSError as error:
-        raise DataError(f"{folder}: {os.strerror(error.errno or 0)}. A folder of images was expected here.") from error
-
-
-def _is_class(entry: Path) -> bool:
-    if not entry.is_dir():
-        raise DataError(f"{entry}: a stray file where only class folders are expected. Move or delete it.")
-    return True
-
-
-def _images(folder: Path) -> list[Path]:
-    files: list[Path] = []
-    for entry in visible(folder):
-        if entry.is_dir():
-            files += _images(entry)
-        elif entry.suffix.lower() in IMG_EXTENSIONS:
-            files.append(entry)
-        else:
-            raise DataError(f"{entry}: not an image ({', '.join(IMG_EXTENSIONS)}). Move or delete it.")
-    if not files:
-        raise DataError(f"{folder}: this class has no images. Add some, or remove the folder.")
-    return files
-
-
-def _decode(path: Path, size: int) -> torch.Tensor:
+def _decode(path: str, size: int) -> torch.Tensor:
     try:
         with Image.open(path) as image:
             fitted = ImageOps.fit(image.convert("RGB"), (size, size), Image.Resampling.BILINEAR)

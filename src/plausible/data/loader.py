@@ -1,6 +1,7 @@
 """Batches of a split that lies on the device: no worker processes, no copies from the host in an epoch."""
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
@@ -8,9 +9,31 @@ from torch import Tensor
 
 from plausible.core.errors import ConfigurationError, unknown
 from plausible.data.augment import AUGMENTATIONS
-from plausible.data.dataset import Split
+
+if TYPE_CHECKING:
+    from plausible.data.dataset import Split
 
 NORMALISE_ONCE = 2**24  # values; of a larger split each batch is normalised when it is drawn, so uint8 stays uint8
+
+
+class Batches(Protocol):
+    """What training asks of a split, wherever its examples lie."""
+
+    def __len__(self) -> int:
+        """Batches in an epoch."""
+        ...
+
+    def epoch(self, epoch: int = 0, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """Batches ``start``, ``start + 1``, …: x (B, *shape) float32 and y (B,) int64, on the device."""
+        ...
+
+    def first(self) -> tuple[Tensor, Tensor]:
+        """The first batch of the first epoch, without whatever would make the next ones ready."""
+        ...
+
+    def close(self) -> None:
+        """End whatever makes batches ready."""
+        ...
 
 
 class Loader:
@@ -30,7 +53,7 @@ class Loader:
 
     def __init__(
         self,
-        split: Split,
+        split: "Split",
         batch_size: int,
         *,
         mean: Tensor,
@@ -69,7 +92,7 @@ class Loader:
     def epoch(self, epoch: int = 0, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Batches ``start``, ``start + 1``, …: x (B, *shape) float32 and y (B,) int64, on the device."""
         n, device = len(self._y), self._y.device
-        generator = torch.Generator().manual_seed(_mix(self.seed, epoch))
+        generator = torch.Generator().manual_seed(mixed(self.seed, epoch))
         order = torch.randperm(n, generator=generator) if self.shuffle else torch.arange(n)
         choices = self._augmentation.draw(n, generator).to(device)
         order = order.to(device)
@@ -78,10 +101,17 @@ class Loader:
             x = self._augmentation.apply(self._x[order[batch]], choices[batch])
             yield x if self._normalised else self._normalise(x), self._y[order[batch]]
 
+    def first(self) -> tuple[Tensor, Tensor]:
+        """The first batch of the first epoch."""
+        return next(self.epoch())
+
+    def close(self) -> None:
+        """Nothing has to be ended here."""
+
     def _normalise(self, x: Tensor) -> Tensor:
         return x.sub(self._mean).div_(self._std)
 
 
-def _mix(seed: int, epoch: int) -> int:
+def mixed(seed: int, epoch: int) -> int:
     """One generator seed of two numbers, such that (1, 2) and (2, 1) and their neighbours share nothing."""
     return int(np.random.SeedSequence((seed, epoch)).generate_state(1, np.uint64)[0])

@@ -2,11 +2,12 @@
 
 import math
 import time
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import torch
 
-from plausible.core.errors import Diverged
+from plausible.core.errors import CheckpointError, DataError, Diverged
 from plausible.functional.random import random_state
 from plausible.probes import alignment
 from plausible.train import checkpoint, records, runtime, schedules
@@ -15,7 +16,7 @@ from plausible.train.home import Home
 from plausible.train.interruption import Interrupted, Interruption
 from plausible.train.records import Records
 from plausible.train.result import Result
-from plausible.train.session import Session, correct
+from plausible.train.session import Score, Session, correct
 
 # To look at the loss makes the host wait for the device, so on a GPU that is done once in so many steps. Only
 # then is anything decided (diverged? interrupted? time for a checkpoint?), so that what a run comes to is a
@@ -54,6 +55,8 @@ class Loop:
         self.step = 0
         self.totals = self._zeros()  # loss and hits, summed over the examples of this epoch
         self.seconds = 0.0  # spent on this epoch in sessions before this one
+        self.noted: set[str] = set()  # files that were left out and have a row
+        self.looked_at = 0  # how many had been left out when that was last looked at
 
     def _zeros(self) -> torch.Tensor:
         return torch.zeros(2, dtype=torch.float64, device=self.session.device)
@@ -68,6 +71,7 @@ class Loop:
             "step": self.step,
             "totals": self.totals,
             "seconds": self.seconds,
+            "data": self.session.fingerprint,
             "metrics": self.metrics.sync(),
             "timing": self.timing.sync(),
         }
@@ -81,15 +85,24 @@ class Loop:
         if not self.home.checkpoint.exists():
             self.metrics.rewind(0)
             self.timing.rewind(0)
+            self._note_skipped()
             self._probe()
             return
-        state = checkpoint.load(self.home.checkpoint, self.session.run.id)
+        run = self.session.run
+        state = checkpoint.load(self.home.checkpoint, run.id)
+        if state.get("data", "") != self.session.fingerprint:
+            raise CheckpointError(
+                f"{self.home.checkpoint} was written with another list of training files than {run.data} has now: the "
+                "batches that follow would be others. Put back what was added, removed or renamed (a file may be "
+                "replaced), or start the run afresh with resume=False (--no-resume)."
+            )
         self.session.restore(state)
         runtime.set_random_state(state["random"], self.session.device)
         self.step, self.seconds = state["step"], state["seconds"]
         self.totals = state["totals"].to(self.session.device)
         self.metrics.rewind(state["metrics"])
         self.timing.rewind(state["timing"])
+        self.noted = {row["file"] for row in records.read(self.home.metrics) if row["kind"] == "skipped"}
 
     # ------------------------------------------------------------------------------------------- steps
 
@@ -98,7 +111,8 @@ class Loop:
         while self.step < self.steps:
             epoch, start = divmod(self.step, self.per_epoch)
             self.clock = time.perf_counter()
-            for x, y in self.session.train.epoch(epoch, start):
+            for x, y in self._batches(epoch, start):
+                self._note_skipped()
                 self._learn(x, y)
                 looking = self.step % self.look_every == 0
                 if self.step % self.per_epoch == 0:
@@ -119,6 +133,16 @@ class Loop:
             if interruption.received or self._age() >= enough or self.step == self.steps:
                 self._save()
                 self._stop_if(interruption)
+
+    def _batches(self, epoch: int, start: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        try:
+            yield from self.session.train.epoch(epoch, start)
+        except DataError as error:
+            # A file that cannot be read may come after hours. Once it is repaired, the run goes on from here.
+            self.seconds += self._lap()
+            self._save()
+            again = f"All is kept in {self.home.directory}: put that right, and the same command goes on from there."
+            raise DataError(f"{error} {again}") from error
 
     def _learn(self, x: torch.Tensor, y: torch.Tensor) -> None:
         run, learner, optimizer = self.session.run, self.session.learner, self.session.optimizer
@@ -153,16 +177,16 @@ class Loop:
         run, epoch = self.session.run, self.step // self.per_epoch
         train_loss, train_accuracy = self._look()
         train_seconds = self.seconds + self._lap()
-        validation_loss, validation_accuracy = self.session.evaluate(self.session.validation)
-        self._require_finite(validation_loss, "validation")
+        score = self.session.evaluate(self.session.validation)
+        self._note_skipped()
+        self._require_finite(score.loss, "validation")
         self._write(
             "epoch",
             epoch,
             lr=run.lr * self.factor(self.step - 1),
             train_loss=train_loss,
             train_accuracy=train_accuracy,
-            validation_loss=validation_loss,
-            validation_accuracy=validation_accuracy,
+            **score.row("validation"),
         )
         evaluate_seconds = self._lap()
         if self._probe_due():
@@ -177,12 +201,13 @@ class Loop:
         )
         self.totals, self.seconds = self._zeros(), 0.0
 
-    def test(self) -> tuple[float, float]:
-        """Loss and accuracy on the test split; called once, at the end."""
-        loss, accuracy = self.session.evaluate(self.session.test)
-        self._require_finite(loss, "test")
-        self._write("test", self.session.run.epochs, test_loss=loss, test_accuracy=accuracy)
-        return loss, accuracy
+    def test(self) -> Score:
+        """What comes out on the test split; called once, at the end."""
+        score = self.session.evaluate(self.session.test)
+        self._note_skipped()
+        self._require_finite(score.loss, "test")
+        self._write("test", self.session.run.epochs, **score.row("test"))
+        return score
 
     # ------------------------------------------------------------------------------------------- rows
 
@@ -190,6 +215,15 @@ class Loop:
         row = {"kind": kind, "epoch": epoch, "step": self.step, **values}
         self.metrics.write(row)
         self.tell(Row(row))
+
+    def _note_skipped(self) -> None:
+        """A row for every file that has been left out since the last time."""
+        if len(self.session.skipped) != self.looked_at:
+            self.looked_at = len(self.session.skipped)
+            for path, why in self.session.skipped.items():
+                if path not in self.noted:
+                    self._write("skipped", self.step / self.per_epoch, file=path, why=why)
+                    self.noted.add(path)
 
     def _probe_due(self) -> bool:
         return self.step % (self.session.run.probe_every or self.per_epoch) == 0 or self.step == self.steps
@@ -204,24 +238,27 @@ class Loop:
         status: Literal["finished", "diverged"],
         *,
         reason: str | None = None,
-        test_loss: float | None = None,
-        test_accuracy: float | None = None,
+        test: Score | None = None,
     ) -> Result:
         """What the run came to, with the last rows it wrote."""
-        last = {row["kind"]: row for row in records.read(self.home.metrics)}
+        rows = list(records.read(self.home.metrics))
+        last = {row["kind"]: row for row in rows}
         model = self.session.learner.model
         return Result(
             run=self.session.run,
             status=status,
             reason=reason,
-            test_accuracy=test_accuracy,
-            test_loss=test_loss,
+            test_accuracy=test and test.accuracy,
+            test_top5=test and test.top5,
+            test_loss=test and test.loss,
             validation_accuracy=last["epoch"]["validation_accuracy"] if "epoch" in last else None,
+            validation_top5=last["epoch"].get("validation_top5") if "epoch" in last else None,
             epochs=last["epoch"]["epoch"] if "epoch" in last else 0,
             steps=self.step,
             parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
             report=self.session.learner.report(),
             alignment=last["probe"]["layers"] if "probe" in last else {},
+            skipped={row["file"]: row["why"] for row in rows if row["kind"] == "skipped"},
         )
 
     # ------------------------------------------------------------------------------------------- stopping

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, Self
 
 from plausible.core.errors import CheckpointError
@@ -19,13 +19,16 @@ class Result:
         status: ``finished``, or ``diverged`` (the loss became NaN or infinite).
         reason: why it did not finish, in words; ``None`` if it did.
         test_accuracy: of the last weights, on the test split, which is looked at this one time.
+        test_top5: how often the label was among the five largest outputs; ``None`` also if there are no more classes.
         test_loss: mean cross-entropy, likewise.
         validation_accuracy: after the last whole epoch.
+        validation_top5: likewise; see ``test_top5``.
         epochs: whole epochs trained.
         steps: optimiser steps made.
         parameters: number of trainable parameters of the model.
         report: what the rule covers; see :meth:`plausible.Learner.report`.
         alignment: layers of the last probe; see :func:`plausible.probes.alignment`.
+        skipped: path -> why, of the files that were left out (``on_bad = "skip"`` of streamed data).
     """
 
     run: Run
@@ -39,6 +42,10 @@ class Result:
     parameters: int
     report: Mapping[str, Any]
     alignment: Mapping[str, Mapping[str, float | None]]
+    # Results from before there were these lack them.
+    test_top5: float | None = None
+    validation_top5: float | None = None
+    skipped: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """As a JSON document, the run's id included."""

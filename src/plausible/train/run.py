@@ -39,7 +39,7 @@ _OPTIONS = {"check": options}
 
 # What the callers of data.load, models.build and registry.make give themselves.
 _RESERVED = {
-    "data_options": {"name", "root", "download"},
+    "data_options": {"name", "root", "download", "workers"},
     "model_options": {"name", "shape", "classes"},
     "rule_options": {"name"},
 }

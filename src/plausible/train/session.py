@@ -1,5 +1,6 @@
 """Everything a run names, built: data on the device, model, optimiser, learner."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import shorten
@@ -11,15 +12,36 @@ from torch import Tensor
 from plausible import data, models
 from plausible.core import Learner, bind, registry
 from plausible.core.errors import CheckpointError, ConfigurationError, CoverageError
-from plausible.data import Loader
+from plausible.data import Batches
 from plausible.probes import Activity, activity
 from plausible.train import checkpoint, runtime
 from plausible.train.home import Home
 from plausible.train.run import Run, optimizers
 
 EVALUATION_BATCH = 512
+TOP = 5
+"""Where there are more classes than this, it is counted too how often the label is among so many largest outputs."""
 LOOKED_AT = 6
 """Test images that a look inside a spiking net takes; the first is not in the record."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """What an evaluation found.
+
+    loss: mean cross-entropy.
+    accuracy: 0 to 1: how often the label's output is the largest.
+    top5: how often it is among the :data:`TOP` largest; None where there are no more classes than that.
+    """
+
+    loss: float
+    accuracy: float
+    top5: float | None
+
+    def row(self, which: str) -> dict[str, float]:
+        """As columns of a row, such as ``test_loss``; ``top5`` only where it is one."""
+        top5 = {} if self.top5 is None else {f"{which}_top5": self.top5}
+        return {f"{which}_loss": self.loss, f"{which}_accuracy": self.accuracy, **top5}
 
 
 @dataclass(frozen=True)
@@ -35,20 +57,24 @@ class Session:
         validation: validation batches.
         test: test batches.
         probe: (x, y), the first validation examples; ``None`` if the run is not to be probed.
+        skipped: path -> why, of the files that were left out until now; grows while batches are read.
+        fingerprint: of the list of training files, if that is what the data are; otherwise empty.
     """
 
     run: Run
     device: torch.device
     learner: Learner
     optimizer: torch.optim.Optimizer
-    train: Loader
-    validation: Loader
-    test: Loader
+    train: Batches
+    validation: Batches
+    test: Batches
     probe: tuple[Tensor, Tensor] | None
+    skipped: Mapping[str, str]
+    fingerprint: str
 
-    def evaluate(self, batches: Loader) -> tuple[float, float]:
-        """Mean cross-entropy and accuracy (0 to 1) over the batches; changes nothing."""
-        totals = torch.zeros(2, dtype=torch.float64, device=self.device)
+    def evaluate(self, batches: Batches) -> "Score":
+        """How the net does on the batches; changes nothing."""
+        totals, classes = torch.zeros(3, dtype=torch.float64, device=self.device), 0
         count = 0
         self.learner.eval()
         with torch.no_grad(), runtime.autocast(self.run, self.device), self.learner.aside():
@@ -56,15 +82,21 @@ class Session:
                 self.learner.reset()
                 output = self.learner(x)
                 loss = F.cross_entropy(output, y, reduction="sum")
-                totals += torch.stack([loss.double(), correct(output, y)])
+                totals += torch.stack([loss.double(), correct(output, y), among_first(output, y)])
                 count += len(y)
+                classes = output.shape[1]
         self.learner.train()
-        loss, accuracy = (totals / count).tolist()
-        return loss, accuracy
+        loss, accuracy, top5 = (totals / count).tolist()
+        return Score(loss, accuracy, top5 if classes > TOP else None)
+
+    def close(self) -> None:
+        """End whatever makes batches ready."""
+        for batches in (self.train, self.validation, self.test):
+            batches.close()
 
     def look(self) -> Activity | None:
         """What the cells do while the net learns from some test images, if it is a spiking net; changes nothing."""
-        x, y = next(self.test.epoch())
+        x, y = self.test.first()
         with runtime.autocast(self.run, self.device):
             return activity(self.learner, x[:LOOKED_AT], y[:LOOKED_AT])
 
@@ -90,13 +122,19 @@ def correct(output: Tensor, y: Tensor) -> Tensor:
     return (output.argmax(1) == y).sum().double()
 
 
+def among_first(output: Tensor, y: Tensor) -> Tensor:
+    """How many of (B, C) outputs at their label y (B,) are among the :data:`TOP` largest: scalar, float64."""
+    return (output.topk(min(TOP, output.shape[1]), 1).indices == y.unsqueeze(1)).sum().double()
+
+
 def assemble(
     run: Run,
     device: torch.device,
     *,
-    dataset: data.Dataset | None = None,
+    dataset: data.AnyDataset | None = None,
     root: str | Path | None = None,
     download: bool = False,
+    workers: int | None = None,
 ) -> Session:
     """Build what the run names, from its seed, and leave torch's generators seeded for training.
 
@@ -104,28 +142,15 @@ def assemble(
         run: what to build.
         device: where it shall compute.
         dataset: the run's data, if they are loaded already.
-        root, download: see :func:`plausible.data.load`.
+        root, download, workers: see :func:`plausible.data.load`.
 
     Raises:
         PlausibleError: the data, the model, the rule or the optimiser cannot be had as the run says.
     """
-    dataset = dataset or data.load(run.data, root=root, download=download, **run.data_options)
-
-    def loader(split: data.Split, batch_size: int, *, training: bool = False) -> Loader:
-        augment = run.augment if training else "none"
-        return Loader(
-            split,
-            batch_size,
-            mean=dataset.mean,
-            std=dataset.std,
-            device=device,
-            augment=augment,
-            seed=run.seed,
-            shuffle=training,
-            drop_last=training,
-        )
-
-    train = loader(dataset.train, run.batch_size, training=True)
+    dataset = dataset or data.load(run.data, root=root, download=download, workers=workers, **run.data_options)
+    train = dataset.batches(
+        "train", run.batch_size, device=device, augment=run.augment, seed=run.seed, shuffle=True, drop_last=True
+    )
     torch.manual_seed(run.seed)
     model = models.build(run.model, shape=dataset.shape, classes=dataset.classes, **run.model_options)
     model = model.to(device)
@@ -143,7 +168,7 @@ def assemble(
         for each in run.constraints
         for name, own in each.items()
     ]
-    example, _ = next(train.epoch())
+    example, _ = train.first()
     try:
         learner = bind(model, rule, F.cross_entropy, example=example, optimizer=optimizer, constraints=constraints)
     except CoverageError as error:
@@ -161,9 +186,11 @@ def assemble(
         learner,
         optimizer,
         train,
-        loader(dataset.validation, EVALUATION_BATCH),
-        loader(dataset.test, EVALUATION_BATCH),
-        next(loader(dataset.validation, run.probe_size).epoch()) if run.probe_size else None,
+        dataset.batches("validation", EVALUATION_BATCH, device=device),
+        dataset.batches("test", EVALUATION_BATCH, device=device),
+        dataset.batches("validation", run.probe_size, device=device).first() if run.probe_size else None,
+        dataset.skipped,
+        dataset.fingerprint,
     )
 
 

@@ -29,6 +29,7 @@ def train(
     on_event: Watcher = _ignore,
     resume: bool = True,
     checkpoint_seconds: float = 60.0,
+    workers: int | None = None,
 ) -> Result:
     """Train a run to its end, from wherever an earlier call left it.
 
@@ -46,6 +47,7 @@ def train(
         resume: ``False`` forgets what this run left in the directory and starts afresh.
         checkpoint_seconds: seconds between checkpoints within an epoch; 0 for one after every step. Epochs of
             a second or more end with one too, and so does the run. Results do not depend on it.
+        workers: processes that decode streamed images, by default one per processor. Nor on this.
 
     Returns:
         The result, as in ``result.json``.
@@ -55,6 +57,7 @@ def train(
         Interrupted: by Ctrl-C or SIGTERM, after a checkpoint.
         CheckpointError: the checkpoint is damaged or of another version.
         ConfigurationError: the directory holds another run, or something the run names does not exist.
+        DataError: a file of the data is missing or damaged.
         StorageError: a file could not be read or written; the last checkpoint is intact.
     """
     home = Home(Path(directory))
@@ -67,19 +70,21 @@ def train(
             home.forget()
         environment = json.dumps(runtime.environment(device), indent=2) + "\n"
         write_atomically(home.environment, environment.encode())
-        session = assemble(run, device, root=root, download=download)
+        session = assemble(run, device, root=root, download=download, workers=workers)
         loop = Loop(session, home, metrics, timing, on_event, checkpoint_seconds)
         try:
             with Interruption() as interruption:
                 loop.restore()
                 loop.run(interruption)
-                test_loss, test_accuracy = loop.test()
+                score = loop.test()
         except Diverged as error:
             result = loop.result("diverged", reason=str(error))
         else:
-            result = loop.result("finished", test_loss=test_loss, test_accuracy=test_accuracy)
+            result = loop.result("finished", test=score)
             if (seen := session.look()) is not None:
                 write_atomically(home.activity, seen.to_json().encode())
+        finally:
+            session.close()
         metrics.sync()
         write_atomically(home.result, result.to_json().encode())
     return _ended(result)
