@@ -1,5 +1,6 @@
 """``plausible train``: one run."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -75,10 +76,13 @@ def train(
     run, (entry,) = options.assign(run, [entry], options.assignments(settings))
     run = entry.applied(run.replace(rule=entry.rule, rule_options={}))
     directory = out or Path("plausible-runs") / f"{stem(run.data, run.model)}-{run.rule}-{run.id}"
-    with display.training(run, quiet=quiet or as_json) as on_event:
+    leads = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun has started, one speaks
+    with display.training(run, quiet=quiet or as_json or not leads) as on_event:
         result = plausible.train.train(
             run, directory, root=root, download=download, resume=resume, on_event=on_event, workers=workers
         )
+    if not leads:
+        return
     if as_json:
         typer.echo(result.to_json(), nl=False)
     elif quiet:

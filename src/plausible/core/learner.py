@@ -1,6 +1,7 @@
 """A rule bound to the user's own model: one call adds a descent direction to each taught ``p.grad``."""
 
 import abc
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, ClassVar
@@ -121,10 +122,10 @@ class Learner(nn.Module, abc.ABC):
             and done is None
             and all(p.grad is not None for p in self.model.parameters() if p.requires_grad)
         ):
-            # Kept out of the modules, for its parameters are the model's.
-            vars(self)[_OVERLAPPED] = DistributedDataParallel(
-                self.model, process_group=ranks.group, broadcast_buffers=False
-            )
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", FutureWarning)  # its new name for broadcast_buffers is not everywhere
+                overlapped = DistributedDataParallel(self.model, process_group=ranks.group, broadcast_buffers=False)
+            vars(self)[_OVERLAPPED] = overlapped  # no module of this one, for its parameters are the model's
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """Compile what is computed again and again: the model's forward pass, or a step where a learner runs in time.

@@ -17,7 +17,12 @@ NORMALISE_ONCE = 2**24  # values; of a larger split each batch is normalised whe
 
 
 class Batches(Protocol):
-    """What training asks of a split, wherever its examples lie."""
+    """What training asks of a split, wherever its examples lie.
+
+    share: (rank, ranks): which part of each batch :meth:`epoch` gives, where several processes share it.
+    """
+
+    share: tuple[int, int]
 
     def __len__(self) -> int:
         """Batches in an epoch."""
@@ -75,6 +80,7 @@ class Loader:
         if seed < 0:
             raise ConfigurationError(f"seed is {seed}; it must not be negative.")
         self.batch_size, self.seed, self.shuffle, self.drop_last = batch_size, seed, shuffle, drop_last
+        self.share: tuple[int, int] = (0, 1)
         self._augmentation = AUGMENTATIONS[augment]
         per_channel = (-1, *[1] * (split.x.ndim - 2))
         self._mean, self._std = mean.to(device).view(per_channel), std.to(device).view(per_channel)
@@ -97,7 +103,9 @@ class Loader:
         choices = self._augmentation.draw(n, generator).to(device)
         order = order.to(device)
         for step in range(start, len(self)):
-            batch = slice(step * self.batch_size, (step + 1) * self.batch_size)
+            batch = part(step * self.batch_size, min(n, (step + 1) * self.batch_size), self.share)
+            if batch.start == batch.stop:
+                continue
             x = self._augmentation.apply(self._x[order[batch]], choices[batch])
             yield x if self._normalised else self._normalise(x), self._y[order[batch]]
 
@@ -110,6 +118,12 @@ class Loader:
 
     def _normalise(self, x: Tensor) -> Tensor:
         return x.sub(self._mean).div_(self._std)
+
+
+def part(start: int, stop: int, share: tuple[int, int]) -> slice:
+    """What a process has of the examples from ``start`` to ``stop``; nothing where there are too few."""
+    rank, ranks = share
+    return slice(start + rank * (stop - start) // ranks, start + (rank + 1) * (stop - start) // ranks)
 
 
 def mixed(seed: int, epoch: int) -> int:

@@ -17,7 +17,7 @@ from torch.utils.data import Dataset as Map
 from plausible.core.errors import ConfigurationError, DataError, unknown
 from plausible.data.crops import CROPS, Transform, seeded
 from plausible.data.decode import decode
-from plausible.data.loader import mixed
+from plausible.data.loader import mixed, part
 from plausible.data.tree import Files, Policy
 
 Asked = tuple[int, int]
@@ -149,6 +149,7 @@ class StreamLoader:
             raise ConfigurationError(f"seed is {seed}; it must not be negative.")
         workers = processors() if workers is None else workers
         self.batch_size, self.seed, self.shuffle, self.drop_last = batch_size, seed, shuffle, drop_last
+        self.share: tuple[int, int] = (0, 1)
         self.device = torch.device(device)
         self._policy = policy
         self._mean, self._std = mean.to(device).view(-1, 1, 1), std.to(device).view(-1, 1, 1)
@@ -221,11 +222,11 @@ class StreamLoader:
         order = torch.randperm(n, generator=generator) if self.shuffle else torch.arange(n)
         seeds = torch.randint(2**63 - 1, (n,), generator=generator)
         for step in range(start, stop):
-            batch = slice(step * self.batch_size, (step + 1) * self.batch_size)
+            batch = part(step * self.batch_size, min(n, (step + 1) * self.batch_size), self.share)
             yield list(zip(order[batch].tolist(), seeds[batch].tolist(), strict=True))
 
     def _note(self, got: Got) -> Got:
-        if self._reader.substitute and len(got.y) < self.batch_size:
+        if self._reader.substitute and len(got.y) < self.batch_size // self.share[1]:
             path, why = got.bad[-1]
             raise DataError(f"{path}: {why}. Not one image of its class is left: put some there, or remove the class.")
         for path, why in got.bad:

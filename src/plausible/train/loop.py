@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Iterator
+from signal import Signals
 from typing import Any, Literal
 
 import torch
@@ -65,11 +66,10 @@ class Loop:
 
     def _state(self) -> dict[str, Any]:
         return {
-            "learner": self.session.learner.state_dict(),
-            "optimizer": self.session.optimizer.state_dict(),
+            **self.session.state(),
             "random": random_state(self.session.device),
             "step": self.step,
-            "totals": self.totals,
+            "totals": self.session.team.total(self.totals),
             "seconds": self.seconds,
             "data": self.session.fingerprint,
             "metrics": self.metrics.sync(),
@@ -77,19 +77,22 @@ class Loop:
         }
 
     def _save(self) -> None:
-        checkpoint.save(self.home.checkpoint, self.session.run.id, self._state())
+        state = self._state()
+        if self.session.team.leads:
+            checkpoint.save(self.home.checkpoint, self.session.run.id, state)
         self.saved_at = time.monotonic()
 
     def restore(self) -> None:
         """Go to the last checkpoint, or to the beginning if there is none."""
-        if not self.home.checkpoint.exists():
+        run, team = self.session.run, self.session.team
+        state = checkpoint.load(self.home.checkpoint, run.id) if self.home.checkpoint.exists() else None
+        state = team.told(state)
+        if state is None:
             self.metrics.rewind(0)
             self.timing.rewind(0)
             self._note_skipped()
             self._probe()
             return
-        run = self.session.run
-        state = checkpoint.load(self.home.checkpoint, run.id)
         if state.get("data", "") != self.session.fingerprint:
             raise CheckpointError(
                 f"{self.home.checkpoint} was written with another list of training files than {run.data} has now: the "
@@ -97,8 +100,11 @@ class Loop:
                 "replaced), or start the run afresh with resume=False (--no-resume)."
             )
         self.session.restore(state)
-        runtime.set_random_state(state["random"], self.session.device)
         self.step, self.seconds = state["step"], state["seconds"]
+        if not team.leads:  # what torch draws in layers is another sequence on each
+            torch.manual_seed((run.seed + 0x9E3779B9 + team.rank + team.count * self.step) % 2**32)
+            return
+        runtime.set_random_state(state["random"], self.session.device)
         self.totals = state["totals"].to(self.session.device)
         self.metrics.rewind(state["metrics"])
         self.timing.rewind(state["timing"])
@@ -123,22 +129,30 @@ class Loop:
                     self.seconds += self._lap()
                     self._probe()
                     self._lap()
-                if looking and (interruption.received or self._age() >= self.checkpoint_seconds):
-                    self.seconds += self._lap()
-                    self._save()
-                    self._stop_if(interruption)
-                    self._lap()
+                if looking:
+                    signal, due = self._asked(interruption, self.checkpoint_seconds)
+                    if signal or due:
+                        self.seconds += self._lap()
+                        self._save()
+                        self._stop_if(signal)
+                        self._lap()
             self._end_epoch()
-            enough = min(EPOCH_SECONDS, self.checkpoint_seconds)
-            if interruption.received or self._age() >= enough or self.step == self.steps:
+            signal, due = self._asked(interruption, min(EPOCH_SECONDS, self.checkpoint_seconds))
+            if signal or due or self.step == self.steps:
                 self._save()
-                self._stop_if(interruption)
+                self._stop_if(signal)
+
+    def _asked(self, interruption: Interruption, seconds: float) -> list[int]:
+        """(the number of the signal that any process got, whether any has a checkpoint older than ``seconds``)."""
+        return self.session.team.largest(interruption.received or 0, int(self._age() >= seconds))
 
     def _batches(self, epoch: int, start: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         try:
             yield from self.session.train.epoch(epoch, start)
         except DataError as error:
             # A file that cannot be read may come after hours. Once it is repaired, the run goes on from here.
+            if self.session.team.count > 1:  # the others wait for the gradients of this one
+                raise
             self.seconds += self._lap()
             self._save()
             again = f"All is kept in {self.home.directory}: put that right, and the same command goes on from there."
@@ -165,7 +179,7 @@ class Loop:
     def _look(self) -> tuple[float, float]:
         """Mean loss and accuracy of this epoch so far; raises if the loss is no number any more."""
         done = (self.step - 1) % self.per_epoch + 1
-        loss, accuracy = (self.totals / (done * self.session.run.batch_size)).tolist()
+        loss, accuracy = (self.session.team.total(self.totals) / (done * self.session.run.batch_size)).tolist()
         self._require_finite(loss, "training")
         if (now := time.monotonic()) - self.told_at >= PROGRESS_SECONDS:
             self.told_at = now
@@ -178,7 +192,7 @@ class Loop:
         train_loss, train_accuracy = self._look()
         train_seconds = self.seconds + self._lap()
         score = self.session.evaluate(self.session.validation)
-        self._note_skipped()
+        self._note_skipped(together=True)
         self._require_finite(score.loss, "validation")
         self._write(
             "epoch",
@@ -204,7 +218,7 @@ class Loop:
     def test(self) -> Score:
         """What comes out on the test split; called once, at the end."""
         score = self.session.evaluate(self.session.test)
-        self._note_skipped()
+        self._note_skipped(together=True)
         self._require_finite(score.loss, "test")
         self._write("test", self.session.run.epochs, **score.row("test"))
         return score
@@ -216,11 +230,14 @@ class Loop:
         self.metrics.write(row)
         self.tell(Row(row))
 
-    def _note_skipped(self) -> None:
-        """A row for every file that has been left out since the last time."""
-        if len(self.session.skipped) != self.looked_at:
-            self.looked_at = len(self.session.skipped)
-            for path, why in self.session.skipped.items():
+    def _note_skipped(self, *, together: bool = False) -> None:
+        """A row for every file that has been left out since the last time, by this process or by any."""
+        skipped = dict(self.session.skipped)
+        if together:
+            skipped = self.session.team.known(skipped)
+        if len(skipped) != self.looked_at:
+            self.looked_at = len(skipped)
+            for path, why in skipped.items():
                 if path not in self.noted:
                     self._write("skipped", self.step / self.per_epoch, file=path, why=why)
                     self.noted.add(path)
@@ -272,13 +289,13 @@ class Loop:
         """Seconds since the last checkpoint."""
         return time.monotonic() - self.saved_at
 
-    def _stop_if(self, interruption: Interruption) -> None:
-        """Called right after a checkpoint."""
-        if interruption.received and self.step < self.steps:
+    def _stop_if(self, number: int) -> None:
+        """Called right after a checkpoint, with the number of the signal that came, or 0."""
+        if number and self.step < self.steps:
             raise Interrupted(
-                f"Stopped by {interruption.received.name} after step {self.step} of {self.steps}. All is "
+                f"Stopped by {Signals(number).name} after step {self.step} of {self.steps}. All is "
                 f"kept in {self.home.directory}: run the same command again to go on from there.",
-                exit_status=128 + interruption.received,
+                exit_status=128 + number,
             )
 
     def _require_finite(self, loss: float, which: str) -> None:

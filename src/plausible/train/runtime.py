@@ -18,7 +18,7 @@ from plausible.train.run import Run
 
 
 def device_of(run: Run) -> torch.device:
-    """The device of a run, with its number.
+    """The device of a run, with its number: of "cuda" that of the process among those of ``torchrun`` here.
 
     Raises:
         ConfigurationError: this machine does not have it.
@@ -27,7 +27,7 @@ def device_of(run: Run) -> torch.device:
     if device.type == "cpu":
         return device
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    index = device.index or 0
+    index = int(os.environ.get("LOCAL_RANK", "0")) if device.index is None else device.index
     if index >= count:
         raise ConfigurationError(
             f"device = {run.device!r}: torch sees {count} CUDA devices on this machine. Use device='cpu', or "

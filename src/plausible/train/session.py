@@ -10,13 +10,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from plausible import data, models
-from plausible.core import Learner, bind, registry
+from plausible.core import Learner, bind, distribute, registry
 from plausible.core.errors import CheckpointError, ConfigurationError, CoverageError
 from plausible.data import Batches
 from plausible.probes import Activity, activity
 from plausible.train import checkpoint, runtime
 from plausible.train.home import Home
 from plausible.train.run import Run, optimizers
+from plausible.train.team import Team
 
 EVALUATION_BATCH = 512
 TOP = 5
@@ -59,6 +60,7 @@ class Session:
         probe: (x, y), the first validation examples; ``None`` if the run is not to be probed.
         skipped: path -> why, of the files that were left out until now; grows while batches are read.
         fingerprint: of the list of training files, if that is what the data are; otherwise empty.
+        team: the processes that share each batch.
     """
 
     run: Run
@@ -71,11 +73,12 @@ class Session:
     probe: tuple[Tensor, Tensor] | None
     skipped: Mapping[str, str]
     fingerprint: str
+    team: Team
 
     def evaluate(self, batches: Batches) -> "Score":
         """How the net does on the batches; changes nothing."""
         totals, classes = torch.zeros(3, dtype=torch.float64, device=self.device), 0
-        count = 0
+        count = torch.zeros((), dtype=torch.int64, device=self.device)
         self.learner.eval()
         with torch.no_grad(), runtime.autocast(self.run, self.device), self.learner.aside():
             for x, y in batches.epoch():
@@ -86,7 +89,8 @@ class Session:
                 count += len(y)
                 classes = output.shape[1]
         self.learner.train()
-        loss, accuracy, top5 = (totals / count).tolist()
+        loss, accuracy, top5 = (self.team.total(totals) / self.team.total(count)).tolist()
+        (classes,) = self.team.largest(classes)
         return Score(loss, accuracy, top5 if classes > TOP else None)
 
     def close(self) -> None:
@@ -100,6 +104,14 @@ class Session:
         with runtime.autocast(self.run, self.device):
             return activity(self.learner, x[:LOOKED_AT], y[:LOOKED_AT])
 
+    def state(self) -> dict[str, dict]:
+        """The learner's and the optimiser's state, of the streams of all processes."""
+        learner = self.learner.state_dict()
+        clock = learner["_extra_state"]
+        if clock.get("state"):
+            clock["state"] = self.team.gathered(clock["state"])
+        return {"learner": learner, "optimizer": self.optimizer.state_dict()}
+
     def restore(self, state: dict[str, dict]) -> None:
         """Put back the learner's and the optimiser's state.
 
@@ -107,6 +119,9 @@ class Session:
             CheckpointError: the model is not the one that was saved.
         """
         try:
+            clock = state["learner"]["_extra_state"]
+            if clock.get("state"):
+                clock["state"] = self.team.own(clock["state"])
             self.learner.load_state_dict(state["learner"])
             self.optimizer.load_state_dict(state["optimizer"])
         except (RuntimeError, ValueError, KeyError) as error:
@@ -135,6 +150,7 @@ def assemble(
     root: str | Path | None = None,
     download: bool = False,
     workers: int | None = None,
+    team: Team | None = None,
 ) -> Session:
     """Build what the run names, from its seed, and leave torch's generators seeded for training.
 
@@ -143,10 +159,20 @@ def assemble(
         device: where it shall compute.
         dataset: the run's data, if they are loaded already.
         root, download, workers: see :func:`plausible.data.load`.
+        team: the processes that share each batch; this one alone unless said.
 
     Raises:
         PlausibleError: the data, the model, the rule or the optimiser cannot be had as the run says.
     """
+    team = team or Team()
+    if run.batch_size % team.count:
+        raise ConfigurationError(
+            f"batch_size = {run.batch_size}: {team.count} processes share each batch, each with as many of its rows. "
+            f"Give a multiple of {team.count}."
+        )
+    if team.leads and team.count > 1:  # who fetches or unpacks data does so once
+        data.load(run.data, root=root, download=download, workers=workers, **run.data_options)
+    team.told(None)
     dataset = dataset or data.load(run.data, root=root, download=download, workers=workers, **run.data_options)
     train = dataset.batches(
         "train", run.batch_size, device=device, augment=run.augment, seed=run.seed, shuffle=True, drop_last=True
@@ -175,22 +201,28 @@ def assemble(
         way_out = "" if rule.model == run.model else f" {rule.name} is made for {rule.model!r}: --model {rule.model}."
         raise CoverageError(f"{error}{way_out}") from error
     learner.train()
+    if team.count > 1:
+        distribute(learner, team.group)
     if run.compile:
         runtime.require_compiler(device)
         learner.compile()
     # Anew, so that what is random in training is the same for every rule, whatever binding it drew.
-    torch.manual_seed((run.seed + 0x9E3779B9) % 2**32)
+    torch.manual_seed((run.seed + 0x9E3779B9 + team.rank) % 2**32)
+    validation, test = (dataset.batches(which, EVALUATION_BATCH, device=device) for which in ("validation", "test"))
+    for batches in (train, validation, test):
+        batches.share = (team.rank, team.count)
     return Session(
         run,
         device,
         learner,
         optimizer,
         train,
-        dataset.batches("validation", EVALUATION_BATCH, device=device),
-        dataset.batches("test", EVALUATION_BATCH, device=device),
+        validation,
+        test,
         dataset.batches("validation", run.probe_size, device=device).first() if run.probe_size else None,
         dataset.skipped,
         dataset.fingerprint,
+        team,
     )
 
 

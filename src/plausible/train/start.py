@@ -1,7 +1,10 @@
 """The way in: train a run in a directory."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+
+import torch
 
 from plausible.core.errors import Diverged
 from plausible.train import runtime
@@ -13,7 +16,8 @@ from plausible.train.loop import Loop
 from plausible.train.records import Records
 from plausible.train.result import Result
 from plausible.train.run import Run
-from plausible.train.session import assemble
+from plausible.train.session import Session, assemble
+from plausible.train.team import directory_of, team
 
 
 def _ignore(_event: Event) -> None:
@@ -37,6 +41,9 @@ def train(
     stopped or killed, on the same device with the same number of threads and the same versions. The files are
     those of :class:`Home`. torch's global settings and random states are left as they were.
 
+    Processes that ``torchrun`` has started share each batch, and come to the same but for rounding, and for what torch
+    draws in layers, such as dropout. The first of them writes.
+
     Args:
         run: what to train.
         directory: where its files go; created where it is missing. If the run has ended there, nothing is
@@ -58,19 +65,33 @@ def train(
         CheckpointError: the checkpoint is damaged or of another version.
         ConfigurationError: the directory holds another run, or something the run names does not exist.
         DataError: a file of the data is missing or damaged.
+        Lost: another process of the run has ended.
         StorageError: a file could not be read or written; the last checkpoint is intact.
     """
-    home = Home(Path(directory))
-    home.claim(run)
-    if resume and (result := home.read_result()):
-        return _ended(result)
+    with team(torch.device(run.device)) as members, directory_of(members, directory) as place:
+        home = Home(place)
+        home.claim(run)
+        result = members.told(home.read_result() if resume else None)
+        if result is None:
+            if not resume:
+                home.forget()
+            watcher = on_event if members.leads else _ignore
+
+            def session(device: torch.device) -> Session:
+                return assemble(run, device, root=root, download=download, workers=workers, team=members)
+
+            result = members.told(_trained(run, home, session, watcher, checkpoint_seconds))
+    return _ended(result)
+
+
+def _trained(
+    run: Run, home: Home, begin: Callable[[torch.device], Session], on_event: Watcher, checkpoint_seconds: float
+) -> Result:
     device = runtime.device_of(run)
     with Records(home.metrics) as metrics, Records(home.timing) as timing, runtime.prepared(run, device):
-        if not resume:
-            home.forget()
         environment = json.dumps(runtime.environment(device), indent=2) + "\n"
         write_atomically(home.environment, environment.encode())
-        session = assemble(run, device, root=root, download=download, workers=workers)
+        session = begin(device)
         loop = Loop(session, home, metrics, timing, on_event, checkpoint_seconds)
         try:
             with Interruption() as interruption:
@@ -87,7 +108,7 @@ def train(
             session.close()
         metrics.sync()
         write_atomically(home.result, result.to_json().encode())
-    return _ended(result)
+    return result
 
 
 def _ended(result: Result) -> Result:
