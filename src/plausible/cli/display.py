@@ -1,8 +1,11 @@
 """What is shown while a command works: a live picture on a terminal, plain lines elsewhere, nothing when quiet."""
 
+import json
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -10,13 +13,15 @@ from typing import Any
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from plausible.cli import lines, live
 from plausible.compare.comparison import Comparison
 from plausible.compare.execute import Ended
+from plausible.compare.rehearsal import Rehearsal
 from plausible.compare.settings import Tuned
 from plausible.compare.tune import Tuning
-from plausible.report.names import duration, percent
+from plausible.report.names import count, duration, percent, size
 from plausible.train import Run
 
 Shown = AbstractContextManager[Callable[[Any], None]]
@@ -66,6 +71,41 @@ def outcome(comparison: Comparison, ended: Sequence[Ended], page: Path, seconds:
     typer.echo()
     Console(soft_wrap=True).print(table)
     typer.echo(f"\n{duration(round(seconds))}. Report: {page}")
+
+
+def rehearsal(run: Run, found: Rehearsal, *, as_json: bool) -> None:
+    """What a dry run found: data, memory, time."""
+    if as_json:
+        own = {name: getattr(found, name) for name in ("peak_bytes", "limit", "seconds")}
+        typer.echo(json.dumps({**asdict(found), **own}, indent=2))
+        return
+    rows = [
+        ("data", f"{run.data}: {', '.join(f'{n:,} {part}' for part, n in found.examples.items())}"),
+        ("", f"{found.classes:,} classes, examples of {'×'.join(map(str, found.shape))}"),
+    ]
+    if found.looked_at:
+        rows.append(("", f"{found.looked_at:,} images decoded, {count(len(found.skipped), 'file')} to be left out"))
+        rows += [("", f"{path}: {why}") for path, why in islice(found.skipped.items(), 10)]
+    parts = [("weights", found.model_bytes), ("feedback", found.feedback_bytes), ("optimiser", found.optimizer_bytes)]
+    held = ", ".join(f"{name} {size(n)}" for name, n in (*parts, ("a step", found.step_bytes)) if n)
+    there = "" if found.free_bytes is None else f" of {size(found.free_bytes)} that are free on {run.device}"
+    short = found.free_bytes is not None and found.peak_bytes > found.free_bytes
+    rows += [
+        ("memory", f"{size(found.peak_bytes)}{there}{': it does not fit' if short else ''}"),
+        ("", held),
+        ("time", f"loader {duration(found.load_seconds)} a batch of {run.batch_size}, learner "
+                 f"{duration(found.learn_seconds)}: the {found.limit} limits"),
+        ("", f"together {duration(found.step_seconds)} a step, {found.steps:,} steps in {count(run.epochs, 'epoch')}"),
+        ("to finish", f"about {duration(found.seconds)}, of which {duration(found.evaluate_seconds)} "
+                      "are evaluations"),
+    ]  # fmt: skip
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    Console(soft_wrap=True).print(table)
+    typer.echo("Nothing was written. Without --dry-run it begins.")
 
 
 def settings(found: Tuned, path: Path) -> None:

@@ -40,6 +40,20 @@ def train(
     ] = True,
     root: options.Root = None,
     download: options.Download = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Only look at the data and take a few steps: will it fit, and how long will it take? Writes nothing.",
+            rich_help_panel=WHERE,
+        ),
+    ] = False,
+    decode: Annotated[
+        int,
+        typer.Option(
+            min=0, help="Streamed images that --dry-run decodes to see that it can; 0: all.", rich_help_panel=WHERE
+        ),
+    ] = 256,
     device: options.Device = None,
     workers: Annotated[
         int | None,
@@ -54,6 +68,7 @@ def train(
     import plausible.train
     from plausible.cli import display
     from plausible.compare.comparison import Contender
+    from plausible.compare.rehearsal import rehearse
     from plausible.compare.settings import stem
     from plausible.report.names import count, percent
     from plausible.train import Run
@@ -75,6 +90,10 @@ def train(
     entry = Contender.parse(rule) if rule else Contender(label=run.rule, rule=run.rule, overrides=own)
     run, (entry,) = options.assign(run, [entry], options.assignments(settings))
     run = entry.applied(run.replace(rule=entry.rule, rule_options={}))
+    if dry_run:
+        found = rehearse(run, root=root, download=download, workers=workers, decode=decode)
+        display.rehearsal(run, found, as_json=as_json)
+        return
     directory = out or Path("plausible-runs") / f"{stem(run.data, run.model)}-{run.rule}-{run.id}"
     leads = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun has started, one speaks
     with display.training(run, quiet=quiet or as_json or not leads) as on_event:

@@ -78,9 +78,9 @@ def measure(run: Run, *, root: str | Path | None = None, seconds: float = 0.6) -
     with prepared(run, device):
         mine = assemble(run, device, dataset=dataset)
         plain = assemble(run.replace(rule="backprop", rule_options={}), device, dataset=dataset)
-        steps = _step(mine), _step(plain)
+        steps = step_of(mine), step_of(plain)
         per_step, ratios = _take_turns(*steps, seconds)
-        (resting, peak), (_, peak_plain) = _memory(mine, steps[0]), _memory(plain, steps[1])
+        (resting, peak), (_, peak_plain) = memory(mine, steps[0]), memory(plain, steps[1])
         with autocast(run, device):
             counts = count(mine.learner, *mine.train.first())
     low, middle, high = statistics.quantiles(ratios, n=4)
@@ -93,12 +93,12 @@ def measure(run: Run, *, root: str | Path | None = None, seconds: float = 0.6) -
         "memory_ratio": peak / peak_plain,
         "memory_bytes": peak,
         "resting_bytes": resting,
-        "feedback_bytes": _bytes(feedback),
+        "feedback_bytes": bytes_of(feedback),
         "hardware": asdict(counts),
     }
 
 
-def _step(session: Session) -> Step:
+def step_of(session: Session) -> Step:
     """One whole step on the first batch, as training does it."""
     learner, optimizer = session.learner, session.optimizer
     x, y = session.train.first()
@@ -116,23 +116,23 @@ def _step(session: Session) -> Step:
 def _take_turns(mine: Step, theirs: Step, seconds: float) -> tuple[float, list[float]]:
     """(median seconds of my step, the ratio of my time to theirs in each pair of turns)."""
     for step in (mine, theirs):
-        _timed(step, WARM_UP)
-    count = max(1, round(TURN_SECONDS / _timed(theirs, 1)))
+        timed(step, WARM_UP)
+    count = max(1, round(TURN_SECONDS / timed(theirs, 1)))
     turns: list[tuple[float, float]] = []
     end = time.perf_counter() + seconds
     while len(turns) < LEAST_TURNS or time.perf_counter() < end:
         # Who goes first alternates: the second finds warmer caches.
         if len(turns) % 2:
-            a = _timed(mine, count)
-            b = _timed(theirs, count)
+            a = timed(mine, count)
+            b = timed(theirs, count)
         else:
-            b = _timed(theirs, count)
-            a = _timed(mine, count)
+            b = timed(theirs, count)
+            a = timed(mine, count)
         turns.append((a, b))
     return statistics.median(a for a, _ in turns), [a / b for a, b in turns]
 
 
-def _timed(step: Step, count: int) -> float:
+def timed(step: Step, count: int) -> float:
     """Seconds per step."""
     _synchronise()
     start = time.perf_counter()
@@ -147,11 +147,11 @@ def _synchronise() -> None:
         torch.cuda.synchronize()
 
 
-def _memory(session: Session, step: Step) -> tuple[int, int]:
+def memory(session: Session, step: Step) -> tuple[int, int]:
     """(bytes that lie there between steps, these and the most that a step adds to them)."""
     session.optimizer.zero_grad(set_to_none=True)
     state = [*session.learner.parameters(), *session.learner.buffers(), *tree_leaves(session.optimizer.state_dict())]
-    resting = _bytes(state)
+    resting = bytes_of(state)
     if session.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(session.device)
         before = torch.cuda.memory_allocated(session.device)
@@ -160,6 +160,6 @@ def _memory(session: Session, step: Step) -> tuple[int, int]:
     return resting, resting + peak_bytes(step)
 
 
-def _bytes(values: Iterable[Any]) -> int:
+def bytes_of(values: Iterable[Any]) -> int:
     """Bytes of the tensors among the values; what several share is counted once."""
     return sum({storage.data_ptr(): storage.nbytes() for storage in storages(list(values))}.values())

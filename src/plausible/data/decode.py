@@ -11,9 +11,9 @@ from torchvision.transforms.v2.functional import to_dtype
 from plausible.core.errors import DataError
 
 try:
-    from torchvision.io import ImageReadMode, decode_image
+    from torchvision.io import decode_image
 except ImportError:  # torchvision means to give it up; Pillow decodes to the same values, in half as long again
-    ImageReadMode = decode_image = None
+    decode_image = None
 
 _THEIRS = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF")
 """How the files begin that torchvision decodes: JPEG, PNG, GIF, WebP. The name does not matter."""
@@ -30,7 +30,8 @@ def decode(content: bytes) -> Tensor:
     """
     try:
         if decode_image is not None and content.startswith(_THEIRS):
-            x = decode_image(torch.frombuffer(bytearray(content), dtype=torch.uint8), mode=ImageReadMode.RGB)
+            encoded = torch.frombuffer(bytearray(content), dtype=torch.uint8)
+            x = decode_image(encoded, mode="RGB")  # pyright: ignore[reportArgumentType]
             return to_dtype(x if x.ndim == 3 else x[0], torch.uint8, scale=True)
         return by_pillow(content)
     except Exception as error:  # a damaged file makes its decoder fail in any way

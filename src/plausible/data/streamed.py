@@ -76,6 +76,27 @@ class Streamed:
         digest.update(self.train.y.numpy().tobytes())
         return digest.hexdigest()[:16]
 
+    def look(self, amount: int) -> tuple[int, dict[str, str]]:
+        """Decode ``amount`` images, evenly spread over the splits, or with 0 all of them.
+
+        Returns:
+            How many were looked at; path -> why, of those that cannot be decoded. The policy is not asked.
+        """
+        parts = (self.train, self.validation, self.test)
+        total, bad = sum(map(len, parts)), Policy(skip=True)
+        looked_at = 0
+        for files in parts:
+            some = max(1, round(len(files) * min(1.0, amount / total))) if amount else len(files)
+            files = files[torch.linspace(0, len(files) - 1, some).long()]
+            batches = StreamLoader(
+                files, 64, size=self.size, resize=self.resize, policy=bad, mean=self.mean, std=self.std,
+                workers=self.workers,
+            )  # fmt: skip
+            for _ in batches.epoch():
+                pass
+            looked_at += len(files)
+        return looked_at, bad.skipped
+
     def batches(
         self,
         part: Literal["train", "validation", "test"],
