@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import torch
 
-from plausible.core.errors import Diverged
+from plausible.core.errors import CheckpointError, Diverged
 from plausible.functional.random import random_state
 from plausible.probes import alignment
 from plausible.train import checkpoint, records, runtime, schedules
@@ -85,11 +85,18 @@ class Loop:
             return
         state = checkpoint.load(self.home.checkpoint, self.session.run.id)
         self.session.restore(state)
-        runtime.set_random_state(state["random"], self.session.device)
-        self.step, self.seconds = state["step"], state["seconds"]
-        self.totals = state["totals"].to(self.session.device)
-        self.metrics.rewind(state["metrics"])
-        self.timing.rewind(state["timing"])
+        try:
+            runtime.set_random_state(state["random"], self.session.device)
+            self.step, self.seconds = state["step"], state["seconds"]
+            self.totals = state["totals"].to(self.session.device)
+            rows = state["metrics"], state["timing"]
+        except (RuntimeError, KeyError, IndexError, TypeError, AttributeError) as error:
+            raise CheckpointError(
+                f"{self.home.checkpoint} lacks what training goes on with ({error!r}). Remove it (or use resume=False) "
+                "to start this run afresh."
+            ) from error
+        for file, length in zip((self.metrics, self.timing), rows, strict=True):
+            file.rewind(length)
 
     # ------------------------------------------------------------------------------------------- steps
 

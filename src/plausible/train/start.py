@@ -59,7 +59,7 @@ def train(
     """
     home = Home(Path(directory))
     home.claim(run)
-    if resume and (result := home.read_result()):
+    if resume and (result := home.read_result(run)):
         return _ended(result)
     device = runtime.device_of(run)
     with Records(home.metrics) as metrics, Records(home.timing) as timing, runtime.prepared(run, device):
