@@ -3,8 +3,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 torch.set_num_threads(1)
+
+# Ordinarily the same examples each time, and few; `pytest --hypothesis-profile=long` looks at new ones for long.
+settings.register_profile("modest", max_examples=60, deadline=None, derandomize=True)
+settings.register_profile("long", max_examples=5000, deadline=None, print_blob=True)
+settings.load_profile("modest")
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,8 @@
 """Small nets that nobody drew: residual, branching, shared, recurrent, with weights in layers and outside of them.
 
+Sham has to be back-propagation on each, and feedback alignment may read no weight: by what coverage measures on each,
+and by the audit on nets of layers that are called, the only ones whose activity it can see.
+
 PLAUSIBLE_NETS=1000 pytest tests/core/test_random_nets.py examines that many; ordinarily it is a few.
 """
 
@@ -16,7 +19,9 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrizations
 
 import plausible
+from plausible.audit import Batch, LearnerSubject
 from plausible.audit.coverage import coverage
+from plausible.audit.criteria.weight_transport import weight_transport
 
 NETS, T, N = int(os.environ.get("PLAUSIBLE_NETS", "25")), 3, 4
 
@@ -74,6 +79,83 @@ def net(seed: int) -> nn.Module:
     n = draw.choice([2, 4, 6])
     middle = [part(draw, n, 2) for _ in range(draw.randint(1, 2))]
     return nn.Sequential(nn.Linear(3, n), nn.Tanh(), *middle, nn.Flatten(), nn.Linear(T * n, 3)).double()
+
+
+class Called(nn.Module):
+    """A layer, called with (N, T, n) and answering in that shape; or twice, as recurrent and shared layers are."""
+
+    def __init__(self, layer: nn.Module, times: int = 1) -> None:
+        super().__init__()
+        self.layer, self.times = layer, times
+
+    def forward(self, h: Tensor) -> Tensor:
+        conv = isinstance(self.layer, nn.Conv1d)
+        for turn in range(self.times):
+            h = self.layer(h.mT).mT if conv else self.layer(h)
+            h = torch.tanh(h) if turn < self.times - 1 else h
+        return h
+
+
+class Unrolled(nn.Module):
+    """A recurrent net of two layers, written as a loop over time: (N, T, n) to the same."""
+
+    def __init__(self, n: int) -> None:
+        super().__init__()
+        self.enter, self.again = nn.Linear(n, n), nn.Linear(n, n)
+
+    def forward(self, x: Tensor) -> Tensor:
+        states = [torch.tanh(self.enter(x[:, 0]))]
+        for t in range(1, x.shape[1]):
+            states.append(torch.tanh(self.enter(x[:, t]) + self.again(states[-1])))
+        return torch.stack(states, 1)
+
+
+def called_part(draw: random.Random, n: int, depth: int) -> nn.Module:
+    """As :func:`part`, of layers that are called: their presynaptic vectors are for the audit to see."""
+
+    def inner() -> nn.Module:
+        return called_part(draw, n, depth - 1)
+
+    kinds: list[Callable[[], nn.Module]] = [
+        lambda: Called(nn.Linear(n, n, bias=draw.random() < 0.5)),
+        lambda: Called(nn.Conv1d(n, n, 3, padding=1, groups=draw.choice([1, 2]))),
+        lambda: Called(nn.Linear(n, n), 2),  # shared
+        lambda: Unrolled(n),
+        lambda: draw.choice([nn.Tanh, nn.GELU, nn.ReLU])(),
+    ]
+    wirings: list[Callable[[], nn.Module]] = [
+        lambda: nn.Sequential(inner(), nn.Tanh(), inner()),
+        lambda: Wired(lambda h, a: h + a(h), inner()),
+        lambda: Wired(lambda h, a, b: torch.tanh(a(h)) * torch.sigmoid(b(h)), inner(), inner()),
+        lambda: Wired(lambda h, a: a(torch.tanh(a(h))), inner()),
+    ]
+    return draw.choice(wirings if depth > 0 and draw.random() < 0.7 else kinds)()
+
+
+def net_of_layers(seed: int) -> nn.Module:
+    """Wide enough that weights have a null space."""
+    draw = random.Random(seed)
+    torch.manual_seed(seed)
+    n = 16
+    middle = [called_part(draw, n, 2) for _ in range(draw.randint(1, 2))]
+    return nn.Sequential(nn.Linear(3, n), nn.Tanh(), *middle, nn.Flatten(), nn.Linear(T * n, 3)).double()
+
+
+@pytest.mark.parametrize("seed", range(NETS))
+def test_the_audit_finds_weight_transport_in_sham_and_none_in_fa(seed: int):
+    model = net_of_layers(seed)
+    x, y = torch.randn(N, T, 3, dtype=torch.float64), torch.randint(3, (N,))
+    expected = gradients(model, lambda m: F.cross_entropy(m(x), y))
+    for rule, verdict in (("sham", "violated"), ("fa", "solved")):
+        learner = plausible.bind(copy.deepcopy(model), rule, F.cross_entropy, example=x)
+        finding = weight_transport(LearnerSubject(learner), Batch(x, y, 3))
+        assert finding.verdict == verdict, finding.sentence
+        if rule == "sham":
+            floor = 1e-12 * max(float(g.abs().max()) for g in expected.values())
+            learner.zero_grad()
+            learner.learn(x, y)
+            for name, p in learner.model.named_parameters():
+                torch.testing.assert_close(p.grad, expected.get(name), rtol=1e-9, atol=floor, msg=name)
 
 
 @pytest.mark.parametrize("seed", range(NETS))

@@ -75,7 +75,7 @@ def _read_config(context: typer.Context, path: Path | None) -> Path | None:
         return None
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise typer.BadParameter(f"{path} cannot be read as TOML: {error}") from None
     # By their long names, as they are typed: `--json` belongs to a parameter that has another name.
     known = {name[2:]: p.name for p in context.command.params for name in p.opts if name.startswith("--")}

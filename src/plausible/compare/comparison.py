@@ -128,6 +128,8 @@ class Comparison:
     def __post_init__(self) -> None:
         if not self.contenders or not self.seeds:
             raise ConfigurationError("A comparison needs at least one rule and at least one seed.")
+        if not isinstance(self.title, str):
+            raise ConfigurationError(f"The title of a comparison is a string, not a {type(self.title).__name__}.")
         rules = "a learning rule" if len(self.contenders) == 1 else f"{len(self.contenders)} learning rules"
         object.__setattr__(self, "title", self.title or f"{self.base.model} on {self.base.data}: {rules}")
         labels = [contender.label for contender in self.contenders]
@@ -185,7 +187,7 @@ class Comparison:
                 ),
                 seeds=tuple(values["seeds"]),
             )
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise ConfigurationError(f"This is not a comparison ({type(error).__name__}: {error}).") from error
 
     def describe(self) -> dict[str, Any]:

@@ -109,7 +109,7 @@ def compare(
     homes = {key: Home(directory / "runs" / run.id) for key, run in runs.items()}
     ended: dict[tuple[str, int], Ended] = {}
     for (label, seed), home in homes.items():
-        if end := _ended(label, seed, home, reused=True):
+        if end := _ended(label, seed, home, runs[label, seed], reused=True):
             ended[label, seed] = end
             on_event(end)
     tasks = {key: (run, homes[key].directory, root) for key, run in runs.items() if key not in ended}
@@ -131,7 +131,7 @@ def compare(
                 if isinstance(message, workers.Message):
                     on_event(Progressed(label, seed, message.content))
                 else:
-                    ended[label, seed] = _conclude(label, seed, homes[label, seed], message)
+                    ended[label, seed] = _conclude(label, seed, homes[label, seed], runs[label, seed], message)
                     on_event(ended[label, seed])
             _measure(pool, cost_file, unmeasured, root, on_event)
             _audit(pool, audit_file, unaudited, root, on_event)
@@ -174,7 +174,7 @@ def _train(task: tuple[Run, Path, str | Path | None], emit: workers.Emit) -> Non
         train(run, directory, root=root, on_event=emit)
 
 
-def _conclude(label: str, seed: int, home: Home, message: workers.Returned | workers.Broke) -> Ended:
+def _conclude(label: str, seed: int, home: Home, run: Run, message: workers.Returned | workers.Broke) -> Ended:
     """How a run ended of which a worker says that it did."""
     if isinstance(message, workers.Broke):
         with contextlib.suppress(PlausibleError):  # the disk may be what failed
@@ -182,15 +182,15 @@ def _conclude(label: str, seed: int, home: Home, message: workers.Returned | wor
             write_atomically(home.directory / "error.txt", (message.details or message.message).encode())
         return Ended(label, seed, "failed", None, message.message)
     (home.directory / "error.txt").unlink(missing_ok=True)
-    end = _ended(label, seed, home)
+    end = _ended(label, seed, home, run)
     assert end is not None, f"{home.directory}: training returned and left no result"
     return end
 
 
-def _ended(label: str, seed: int, home: Home, *, reused: bool = False) -> Ended | None:
+def _ended(label: str, seed: int, home: Home, run: Run, *, reused: bool = False) -> Ended | None:
     """How a run ended, or None if it has not."""
     try:
-        result = home.read_result()
+        result = home.read_result(run)
     except CheckpointError:
         return None  # damaged: the run itself will say so
     return result and Ended(label, seed, result.status, result, result.reason or "", reused)

@@ -23,8 +23,10 @@ class Kept:
 
     def entries(self) -> dict[str, Any]:
         """What the file holds; nothing if it is missing or damaged."""
-        with contextlib.suppress(OSError, ValueError):
-            return json.loads(self.path.read_text(encoding="utf-8"))
+        with contextlib.suppress(OSError, ValueError, RecursionError):
+            found = json.loads(self.path.read_text(encoding="utf-8"))
+            if isinstance(found, dict):
+                return {label: entry for label, entry in found.items() if isinstance(entry, dict) and "run" in entry}
         return {}
 
     def missing(self, wanted: Mapping[str, Run]) -> dict[str, Run]:

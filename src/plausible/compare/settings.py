@@ -92,7 +92,7 @@ class Tuned:
             values = tomllib.loads(document)
             rules = {rule: Setting(**setting) for rule, setting in values.pop("rules").items()}
             return cls(**{**values, "rules": rules})
-        except (tomllib.TOMLDecodeError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ConfigurationError(f"These are not tuned settings ({type(error).__name__}: {error}).") from error
 
 

@@ -72,7 +72,7 @@ def survey(
     exact, passed = [], []
     for name, module in _trainable(model):
         own = {full_name(name, key) for key, p in module.named_parameters(recurse=False) if p.requires_grad}
-        if layer_type(module):
+        if layer_type(module) and not module.get_parameter("weight").is_complex():
             layers[name] = module
         elif anywhere and recurrent_type(module):
             recurrent[name] = module
@@ -155,7 +155,9 @@ def _uncovered(model: nn.Module, rule: Rule, passed: list[str], uses: Uses, *, s
     own = [n for n, p in module.named_parameters(recurse=False) if p.requires_grad]
     more = f" (and {len(passed) - 1} more: {', '.join(passed[1:4])}{', …' if len(passed) > 4 else ''})"
     mixed = next((uses.mixed[n] for n in (full_name(name, o) for o in own) if n in uses.mixed), None)
-    if mixed is not None:
+    if any(module.get_parameter(n).is_complex() for n in own):
+        why = "its weights are complex, and feedback here is real"
+    elif mixed is not None:
         why = f"its forward calls {mixed}, which the rule does not know how to answer for"
     elif anywhere and isinstance(module, FUSED):
         why = "it knows torch's recurrent nets if their weights are their own, and their forward is torch's"

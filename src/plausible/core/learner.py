@@ -264,11 +264,16 @@ def differentiable(rule: Rule, output: Any) -> Tensor:
     """The output as a tensor, for rules that send its error somewhere.
 
     Raises:
-        ConfigurationError: the model returns something else than one tensor.
+        ConfigurationError: the model returns something else than one tensor, or one with nothing in it.
     """
     if not isinstance(output, Tensor):
         raise ConfigurationError(
             f"{rule.name}: the model returned a {type(output).__name__}, and the rule needs one tensor whose error "
             "it can send on. Wrap the model in a module whose forward returns the tensor the loss is taken of."
+        )
+    if not output.numel():
+        raise ConfigurationError(
+            f"{rule.name}: the model's output has the shape {tuple(output.shape)}, so there is no example whose error "
+            "could be sent on. Leave out batches that are empty."
         )
     return output

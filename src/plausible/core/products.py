@@ -33,6 +33,11 @@ class Product(NamedTuple):
     run: Callable[..., Tensor]
 
 
+def fan_scale(fan_in: int) -> float:
+    """PyTorch's bound for a linear layer, 1/√fan_in; of a layer without inputs, 1."""
+    return max(fan_in, 1) ** -0.5
+
+
 def conv_scale(outgoing: Tensor, groups: int = 1) -> float:
     """He's standard deviation by fan-out, √(2 / n), where ``outgoing`` are the weights from one input channel to all
     outputs; in a grouped convolution it meets those of one group."""
@@ -51,7 +56,7 @@ def _linear(find: Find, input: Tensor, weight: Tensor, bias: Tensor | None = Non
     if not find(weight):
         return None
     return Product(
-        weight, (input,), weight.shape[-1] ** -0.5, lambda B, x: asymmetric.linear(*cast(x, weight, bias), B)
+        weight, (input,), fan_scale(weight.shape[-1]), lambda B, x: asymmetric.linear(*cast(x, weight, bias), B)
     )
 
 
@@ -60,7 +65,7 @@ def _matmul(find: Find, input: Tensor, other: Tensor) -> Product | None:
         return None
     x, weight, left = (other, input, True) if find(input) else (input, other, False)
     fan = weight.shape[-1] if left or weight.dim() == 1 else weight.shape[-2]
-    return Product(weight, (x,), fan**-0.5, lambda B, x: asymmetric.matmul(*cast(x, weight)[:2], B, left=left))
+    return Product(weight, (x,), fan_scale(fan), lambda B, x: asymmetric.matmul(*cast(x, weight)[:2], B, left=left))
 
 
 def _mm(find: Find, input: Tensor, mat2: Tensor) -> Product | None:
@@ -106,7 +111,7 @@ def _einsum(find: Find, equation: str, *operands: Any) -> Product | None:
 
         return asymmetric.product(function, tensors[k], feedback, *others)
 
-    return Product(tensors[k], others, fan**-0.5, run)
+    return Product(tensors[k], others, fan_scale(fan), run)
 
 
 def _bilinear(find: Find, input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None) -> Product | None:
@@ -120,7 +125,7 @@ def _bilinear(find: Find, input1: Tensor, input2: Tensor, weight: Tensor, bias: 
         found = asymmetric.product(function, weight, feedback, *others)
         return found if bias is None else found + bias
 
-    return Product(weight, (input1, input2), weight.shape[1] ** -0.5, run)
+    return Product(weight, (input1, input2), fan_scale(weight.shape[1]), run)
 
 
 def _conv(n: int, find: Find, input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1,

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from plausible.core import recurrent
 from plausible.core.attach import full_name, plain_forward
 from plausible.core.errors import CoverageError
-from plausible.core.products import Product, cast
+from plausible.core.products import Product, cast, fan_scale
 from plausible.core.uses import Kept, Watch, Weight, Within, constants, parameter
 from plausible.functional import asymmetric
 from plausible.functional.asymmetric import Feedback
@@ -54,7 +54,7 @@ class RecurrentSite:
         self.stands: dict[str, Stand] = {}
         for key in recurrent.recurrent_weights(layer):
             weight, full = layer.get_parameter(key), full_name(name, key)
-            self.stands[key] = make(full, weight, weight.shape[1] ** -0.5, (full,))
+            self.stands[key] = make(full, weight, fan_scale(weight.shape[1]), (full,))
 
     def run(self, layer: nn.Module, *args: Any, **kwargs: Any) -> Any:
         """What the layer's own forward returns."""

@@ -250,6 +250,9 @@ class _Survey(Watch):
         if self.modes[-1] and not torch.is_grad_enabled():  # within the call: its gradient is not autograd's to find
             self.mixed.update(dict.fromkeys(weight.names, "a function with a backward pass of its own"))
             return plain()
+        if product.weight.is_complex():
+            self.mixed.update(dict.fromkeys(weight.names, "a product with a complex weight"))
+            return plain()
         path = self.path
         _, module = self.calls[path[-1]]
         if not (layer_type(module) and module._parameters["weight"] is weight.tensor):  # a layer's own is no use

@@ -30,6 +30,11 @@ def _carrier(ctx: Any, weight: Tensor, delta: Tensor) -> Tensor:
     return B if B.dtype == delta.dtype else B.to(delta.dtype)
 
 
+def _rows(x: Tensor) -> Tensor:
+    """(..., n) as a matrix; unlike ``reshape(-1, n)``, also where n is 0."""
+    return x.flatten(0, -2) if x.dim() > 1 else x.unsqueeze(0)
+
+
 class _Linear(torch.autograd.Function):
     # Saving in forward() rather than in setup_context() halves the Python cost of a call.
     @staticmethod
@@ -45,7 +50,7 @@ class _Linear(torch.autograd.Function):
         need_x, need_weight, need_bias, _ = ctx.needs_input_grad
         grad_x = delta @ _carrier(ctx, weight, delta) if need_x else None
         if delta.dim() != 2:
-            delta, x = delta.reshape(-1, delta.shape[-1]), x.reshape(-1, x.shape[-1])
+            delta, x = _rows(delta), _rows(x)
         grad_weight = delta.t() @ x if need_weight else None
         grad_bias = delta.sum(0) if need_bias else None
         return grad_x, grad_weight, grad_bias, None
@@ -115,7 +120,7 @@ class _Matmul(torch.autograd.Function):
             grad_x = (B.mT @ delta if ctx.left else delta @ B.mT).sum_to_size(x.shape)
         if need_weight:
             if weight.dim() == 2 and not ctx.left:  # one large product, not many that are then summed
-                delta, x = delta.reshape(-1, delta.shape[-1]), x.reshape(-1, x.shape[-1])
+                delta, x = _rows(delta), _rows(x)
             grad_weight = (delta @ x.mT if ctx.left else x.mT @ delta).sum_to_size(weight.shape)
         return grad_x, grad_weight, grad_bias, None, None
 

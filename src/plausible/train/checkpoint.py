@@ -44,7 +44,12 @@ def load(path: Path, run_id: str) -> dict[str, Any]:
         saved = None if damaged else torch.load(content, map_location="cpu", weights_only=True)
     except Exception as error:  # what a damaged file raises depends on where the damage is
         raise CheckpointError(f"{path} is damaged and cannot be read ({error}). {way_out}") from error
-    if not isinstance(saved, dict) or not saved.keys() >= {"format", "run", "state"}:
+    if (
+        not isinstance(saved, dict)
+        or not saved.keys() >= {"format", "run", "state"}
+        or type(saved["format"]) is not int
+        or not isinstance(saved["state"], dict)
+    ):
         raise CheckpointError(f"{path} is damaged or no checkpoint of plausible. {way_out}")
     if saved["format"] > FORMAT:
         raise CheckpointError(

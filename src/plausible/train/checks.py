@@ -7,6 +7,9 @@ from typing import Any
 
 from plausible.core.errors import ConfigurationError
 
+DEPTH = 32
+"""How deep lists and mappings may lie in each other in an option: what is deeper is no setting that anybody wrote."""
+
 Check = Callable[[str, Any], Any]
 """``check(field, value)`` returns the canonical value, or raises :class:`ConfigurationError`."""
 
@@ -98,13 +101,15 @@ def entries(field: str, value: Any) -> list[dict[str, dict[str, Any]]]:
     return found
 
 
-def _plain(where: str, value: Any) -> Any:
+def _plain(where: str, value: Any, room: int = DEPTH) -> Any:
+    if isinstance(value, Mapping | list | tuple) and not room:
+        raise ConfigurationError(f"{where.partition('.')[0].partition('[')[0]} is nested deeper than {DEPTH} times.")
     if isinstance(value, Mapping):
         for key in value:
             text(f"a name in {where}", key)
-        return {key: _plain(f"{where}.{key}", item) for key, item in value.items()}
+        return {key: _plain(f"{where}.{key}", item, room - 1) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(f"{where}[{i}]", item) for i, item in enumerate(value)]
+        return [_plain(f"{where}[{i}]", item, room - 1) for i, item in enumerate(value)]
     if type(value) is float and not math.isfinite(value):
         raise refusal(where, value, "finite")
     if value is None or type(value) in (bool, int, float, str):

@@ -74,11 +74,11 @@ class Home:
             )
         write_atomically(self.run, run.to_json().encode())
 
-    def read_result(self) -> Result | None:
+    def read_result(self, run: Run) -> Result | None:
         """The result, if the run has ended.
 
         Raises:
-            CheckpointError: it is damaged.
+            CheckpointError: it is damaged, or of another run.
             StorageError: it cannot be read.
         """
         if not self.result.exists():
@@ -86,7 +86,10 @@ class Home:
         with explained("read", self.result):
             document = self.result.read_bytes()
         try:
-            return Result.from_json(document.decode(errors="replace"))
+            result = Result.from_json(document.decode(errors="replace"))
+            if result.run != run:
+                raise CheckpointError(f"It belongs to run {result.run.id}, not to run {run.id}.")
+            return result
         except CheckpointError as error:
             way_out = "Remove it to go on from the checkpoint."
             raise CheckpointError(f"{self.result}: {error} {way_out}") from error

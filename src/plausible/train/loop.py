@@ -100,14 +100,21 @@ class Loop:
                 "replaced), or start the run afresh with resume=False (--no-resume)."
             )
         self.session.restore(state)
-        self.step, self.seconds = state["step"], state["seconds"]
-        if not team.leads:  # what torch draws in layers is another sequence on each
-            torch.manual_seed((run.seed + 0x9E3779B9 + team.rank + team.count * self.step) % 2**32)
-            return
-        runtime.set_random_state(state["random"], self.session.device)
-        self.totals = state["totals"].to(self.session.device)
-        self.metrics.rewind(state["metrics"])
-        self.timing.rewind(state["timing"])
+        try:
+            self.step, self.seconds = state["step"], state["seconds"]
+            if not team.leads:  # what torch draws in layers is another sequence on each
+                torch.manual_seed((run.seed + 0x9E3779B9 + team.rank + team.count * self.step) % 2**32)
+                return
+            runtime.set_random_state(state["random"], self.session.device)
+            self.totals = state["totals"].to(self.session.device)
+            rows = state["metrics"], state["timing"]
+        except (RuntimeError, KeyError, IndexError, TypeError, AttributeError) as error:
+            raise CheckpointError(
+                f"{self.home.checkpoint} lacks what training goes on with ({error!r}). Remove it (or use resume=False) "
+                "to start this run afresh."
+            ) from error
+        for file, length in zip((self.metrics, self.timing), rows, strict=True):
+            file.rewind(length)
         self.noted = {row["file"] for row in records.read(self.home.metrics) if row["kind"] == "skipped"}
 
     # ------------------------------------------------------------------------------------------- steps

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, Self
 
-from plausible.core.errors import CheckpointError
+from plausible.core.errors import CheckpointError, PlausibleError
 from plausible.train.records import plain
 from plausible.train.run import Run
 
@@ -61,7 +61,9 @@ class Result:
         """
         try:
             values = json.loads(document)
-            del values["id"]
-            return cls(**{**values, "run": Run.from_dict(values["run"])})
-        except (ValueError, TypeError, KeyError) as error:
+            run = Run.from_dict(values["run"])
+            if values.pop("id") != run.id:
+                raise ValueError("its id is not that of its run")
+            return cls(**{**values, "run": run})
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError, PlausibleError) as error:
             raise CheckpointError(f"This is no result of a run, or it is damaged: {error!r}.") from error

@@ -188,7 +188,9 @@ class Run:
         """
         values = dict(values)
         written = values.pop("format", FORMAT)
-        if type(written) is not int or written > FORMAT:
+        if type(written) is not int:
+            raise ConfigurationError(f"format must be a whole number, not a {type(written).__name__}.")
+        if written > FORMAT:
             raise ConfigurationError(
                 f"This configuration has format {written!r}, and this version of plausible reads formats up "
                 f"to {FORMAT}: it was written by a newer version. Upgrade plausible to read it."
@@ -199,7 +201,10 @@ class Run:
                 raise ConfigurationError(
                     f"A run has no field {name!r}.{nearest(name, known)} Its fields: {', '.join(known)}."
                 )
-        return cls(**values)
+        try:
+            return cls(**values)
+        except RecursionError as error:
+            raise ConfigurationError("This configuration is nested too deeply to be one.") from error
 
     def to_json(self) -> str:
         """The run as a JSON document."""
@@ -214,7 +219,7 @@ class Run:
         """
         try:
             values = json.loads(document)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:  # also of numbers too long, and nesting too deep, to be read
             raise ConfigurationError(f"This configuration is not valid JSON: {error}.") from error
         if not isinstance(values, dict):
             raise ConfigurationError("This configuration is not a JSON object with the fields of a run.")
@@ -241,9 +246,10 @@ class Run:
             ConfigurationError: not TOML, or not a run; see :meth:`from_dict`.
         """
         try:
-            return cls.from_dict(tomllib.loads(document))
-        except tomllib.TOMLDecodeError as error:
+            values = tomllib.loads(document)
+        except (ValueError, RecursionError) as error:
             raise ConfigurationError(f"This configuration is not valid TOML: {error}.") from error
+        return cls.from_dict(values)
 
     @classmethod
     def read(cls, path: str | Path) -> Self:

@@ -124,7 +124,7 @@ class Session:
                 clock["state"] = self.team.own(clock["state"])
             self.learner.load_state_dict(state["learner"])
             self.optimizer.load_state_dict(state["optimizer"])
-        except (RuntimeError, ValueError, KeyError) as error:
+        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise CheckpointError(
                 f"The checkpoint does not fit model {self.run.model!r} with rule {self.run.rule!r} as they "
                 f"are now: {shorten(str(error), 300)} Did their code change since? Start the run afresh with "

@@ -71,24 +71,30 @@ def train(
     with team(torch.device(run.device)) as members, directory_of(members, directory) as place:
         home = Home(place)
         home.claim(run)
-        result = members.told(home.read_result() if resume else None)
+        result = members.told(home.read_result(run) if resume else None)
         if result is None:
-            if not resume:
-                home.forget()
             watcher = on_event if members.leads else _ignore
 
             def session(device: torch.device) -> Session:
                 return assemble(run, device, root=root, download=download, workers=workers, team=members)
 
-            result = members.told(_trained(run, home, session, watcher, checkpoint_seconds))
+            result = members.told(_trained(run, home, session, watcher, checkpoint_seconds, resume=resume))
     return _ended(result)
 
 
 def _trained(
-    run: Run, home: Home, begin: Callable[[torch.device], Session], on_event: Watcher, checkpoint_seconds: float
+    run: Run,
+    home: Home,
+    begin: Callable[[torch.device], Session],
+    on_event: Watcher,
+    checkpoint_seconds: float,
+    *,
+    resume: bool,
 ) -> Result:
     device = runtime.device_of(run)
     with Records(home.metrics) as metrics, Records(home.timing) as timing, runtime.prepared(run, device):
+        if not resume:  # now that no other process writes here
+            home.forget()
         environment = json.dumps(runtime.environment(device), indent=2) + "\n"
         write_atomically(home.environment, environment.encode())
         session = begin(device)

@@ -116,7 +116,8 @@ def _meet(backend: str) -> None:
         # Those that are started again find in torchrun's store where those before them were, and wait there.
         address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
         start = f"start-{os.environ['TORCHELASTIC_RESTART_COUNT']}"
-        store = dist.PrefixStore(start, dist.TCPStore(address, port, is_master=False, timeout=PATIENCE))
+        meeting: Any = dist  # whose stubs do not know its stores
+        store = meeting.PrefixStore(start, meeting.TCPStore(address, port, is_master=False, timeout=PATIENCE))
         own = {"store": store, "rank": int(os.environ["RANK"]), "world_size": int(os.environ["WORLD_SIZE"])}
     dist.init_process_group(backend, timeout=PATIENCE, **own)
 

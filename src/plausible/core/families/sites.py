@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from plausible.core.context import Context
-from plausible.core.products import Product, cast, conv_scale
+from plausible.core.products import Product, cast, conv_scale, fan_scale
 from plausible.core.ranks import shared_as, whole
 from plausible.core.uses import Kept
 from plausible.functional import asymmetric
@@ -29,7 +29,7 @@ def layer_scale(layer: nn.Module) -> float:
     weight = layer.get_parameter("weight")
     if isinstance(layer, nn.modules.conv._ConvNd):
         return conv_scale(weight[:, 0], layer.groups)
-    return weight.shape[1] ** -0.5
+    return fan_scale(weight.shape[1])
 
 
 class TransportSite(nn.Module):

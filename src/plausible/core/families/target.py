@@ -20,7 +20,7 @@ from plausible.core.attach import attach, evaluating, layer_type, refuse_if_boun
 from plausible.core.chain import Block, chain
 from plausible.core.errors import ConfigurationError
 from plausible.core.inverse import Inverse
-from plausible.core.learner import Learner
+from plausible.core.learner import Learner, differentiable
 from plausible.core.rule import Inputs, Loss, Outcome, Rule, Teacher, require, tunable
 from plausible.functional.random import generator
 
@@ -147,7 +147,7 @@ class TargetLearner(Learner):
             # Cut between any two blocks; only the last hidden activity may ask what the output makes of it.
             entered.append(answers[-1].detach().requires_grad_(block is last and len(self.blocks) > 1))
             answers.append(block(entered[-1]))
-        hidden, output = answers[1:-1], answers[-1]
+        hidden, output = answers[1:-1], differentiable(self.rule, answers[-1])
         loss = self.loss(output, y)
         (error,) = torch.autograd.grad(loss, output)
         error = self.wire("error", error, "teacher", "output")
