@@ -196,7 +196,7 @@ class _Some:
     """The first of some batches, and when each had been dealt with."""
 
     def __init__(self, batches: Batches) -> None:
-        self.batches, self.marks = batches, [time.perf_counter()]
+        self.batches, self.marks, self.share = batches, [time.perf_counter()], batches.share
 
     def __len__(self) -> int:
         return min(LEAST, len(self.batches))
