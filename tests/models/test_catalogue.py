@@ -7,7 +7,12 @@ from torch import nn
 from plausible.core.errors import ConfigurationError, UnknownName
 from plausible.models import build, names
 
-IMAGE, GREY = (3, 32, 32), (1, 28, 28)
+IMAGE, GREY, LARGE = (3, 32, 32), (1, 28, 28), (3, 63, 63)
+
+
+def suited(name):
+    """A shape of images that the model takes."""
+    return LARGE if name == "alexnet" else IMAGE
 
 
 def parameters(model):
@@ -69,14 +74,14 @@ def test_outputs_are_logits_and_every_parameter_has_a_gradient(name, shape):
 
 @pytest.mark.parametrize("name", names())
 def test_no_activation_works_in_place(name):
-    in_place = [m for m in build(name, shape=IMAGE, classes=2).modules() if getattr(m, "inplace", False)]
+    in_place = [m for m in build(name, shape=suited(name), classes=2).modules() if getattr(m, "inplace", False)]
     assert in_place == []
 
 
 @pytest.mark.parametrize("name", names())
 def test_weights_come_from_the_global_random_state(name):
     def first():
-        return torch.cat([p.flatten() for p in build(name, shape=IMAGE, classes=2).parameters()])
+        return torch.cat([p.flatten() for p in build(name, shape=suited(name), classes=2).parameters()])
 
     torch.manual_seed(1)
     one = first()
@@ -87,7 +92,18 @@ def test_weights_come_from_the_global_random_state(name):
 
 
 def test_names_are_the_built_ins():
-    expected = ["avg-conv", "lenet", "lif-mlp", "mlp", "resnet18", "resnet20", "resnet56", "rsnn", "small-conv"]
+    expected = [
+        "alexnet",
+        "avg-conv",
+        "lenet",
+        "lif-mlp",
+        "mlp",
+        "resnet18",
+        "resnet20",
+        "resnet56",
+        "rsnn",
+        "small-conv",
+    ]
     assert names() == expected
     with pytest.raises(UnknownName, match="Did you mean 'resnet20'"):
         build("resnet2O", shape=IMAGE, classes=10)

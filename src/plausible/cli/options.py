@@ -22,7 +22,8 @@ DATA = typer.Option(
     rich_help_panel=EXPERIMENT,
 )
 MODEL = typer.Option(
-    help="mlp, lenet, small-conv, avg-conv, resnet20, resnet56, resnet18, rsnn, lif-mlp or package.module:callable.",
+    help="mlp, lenet, small-conv, avg-conv, alexnet, resnet20, resnet56, resnet18, rsnn, lif-mlp or "
+    "package.module:callable.",
     show_default="mlp, or what the rules are made for",
     rich_help_panel=EXPERIMENT,
 )
@@ -212,6 +213,20 @@ def shipped_base(data: str, model: str, **flags: Any) -> "Run":
     from plausible.compare.settings import tuned
 
     return base_of(tuned(data, model), data=data, model=model, **flags)
+
+
+def recipe(name: str) -> Path:
+    """The file of a recipe that comes with the package.
+
+    Raises:
+        UnknownName: there is none of that name.
+    """
+    from plausible.core.errors import unknown
+
+    known = {path.stem: path for path in (Path(__file__).parent / "recipes").glob("*.toml")}
+    if name not in known:
+        raise unknown("recipe", name, known)
+    return known[name]
 
 
 def base_of(found: "Tuned | None", **flags: Any) -> "Run":

@@ -32,6 +32,14 @@ def train(
             rich_help_panel=WHERE,
         ),
     ] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="A run after a paper, such as xiao-resnet18; the command line wins.",
+            rich_help_panel=EXPERIMENT,
+        ),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Directory of the run.", show_default="plausible-runs/…", rich_help_panel=WHERE)
     ] = None,
@@ -70,9 +78,13 @@ def train(
     from plausible.compare.comparison import Contender
     from plausible.compare.rehearsal import rehearse
     from plausible.compare.settings import stem
+    from plausible.core.errors import ConfigurationError
     from plausible.report.names import count, percent
     from plausible.train import Run
 
+    if recipe and config:
+        raise ConfigurationError(f"--recipe {recipe} and --config {config}: a run begins with one of them.")
+    config = options.recipe(recipe) if recipe else config
     made_for = options.model_for([Contender.parse(rule).rule]) if rule and not config else None
     given = {
         "data": data,

@@ -8,6 +8,7 @@ from torch import nn
 
 from plausible.core.errors import ConfigurationError, unknown
 from plausible.core.names import check_options, resolve
+from plausible.models.alexnet import alexnet
 from plausible.models.convolutional import avg_conv, lenet, small_conv
 from plausible.models.lif_mlp import lif_mlp
 from plausible.models.perceptron import mlp
@@ -19,6 +20,7 @@ _BUILT_IN: dict[str, Callable[..., nn.Module]] = {
     "lenet": lenet,
     "small-conv": small_conv,
     "avg-conv": avg_conv,
+    "alexnet": alexnet,
     "resnet18": resnet18,
     "resnet20": resnet20,
     "resnet56": resnet56,
