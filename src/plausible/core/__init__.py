@@ -61,7 +61,8 @@ def bind(
     Raises:
         UnknownName: no such rule or constraint.
         CoverageError: a trainable layer that the rule cannot teach.
-        ConfigurationError: rule or lazy module need an example, or rule or constraint an optimiser, and got none.
+        ConfigurationError: rule or lazy module need an example, or rule or constraint an optimiser, and got none; or
+            the optimiser is a wrapper that cannot be hooked.
     """
     rule = registry.make(rule) if isinstance(rule, str) else rule
     entries = [registry.constraints.make(each) if isinstance(each, str) else each for each in constraints]
@@ -71,6 +72,8 @@ def bind(
                 f"{each.name}, as configured, acts around each optimiser step: build the optimiser on "
                 "model.parameters() first, and pass it as plausible.bind(..., optimizer=optimizer)."
             )
+    if optimizer is not None:
+        _require_hooks(optimizer)
     materialise(model, example)
     # What the rule takes of the weights at binding (their signs, their responses), it takes of those that are stored.
     with programmed(model, Constraints(entries)) as bound:
@@ -84,6 +87,16 @@ def bind(
     if optimizer is not None:
         learner.hook(optimizer)
     return learner
+
+
+def _require_hooks(optimizer: Optimizer) -> None:
+    try:
+        optimizer.register_step_pre_hook(lambda *_: None).remove()
+    except AttributeError as error:
+        raise ConfigurationError(
+            f"This {type(optimizer).__name__} cannot call anybody around its step ({error}): it seems to stand around "
+            "another optimiser, as Accelerate's does. Pass that one, such as optimizer.optimizer."
+        ) from error
 
 
 def distribute(learner: Learner, group: dist.ProcessGroup | None = None, *, overlap: bool = True) -> None:

@@ -327,6 +327,7 @@ class BroadcastLearner(Learner):
         for root, signal in zip(roots, signals, strict=True):
             if signal is not None:
                 signal = self.wire(f"{root.site.name}.teach", signal, "output", root.before)
+                signal = signal.to(root.end.dtype)  # a model may enter autocast by itself, and leave it at the output
                 root.end.register_hook(partial(_instead, signal))
                 ends.append(root.end)
                 grads.append(signal)
