@@ -42,6 +42,7 @@ class TransportSite(nn.Module):
         called: whether a forward pass has come by yet.
         made_of: the model's names of the weight, or of what it is computed from.
         computed: whether it is computed, rather than a Parameter.
+        prepared: what a rule has drawn for the next pass, if that is compiled.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class TransportSite(nn.Module):
         super().__init__()
         self.rule, self.name, self.context, self.made_of, self.computed = rule, name, context, made_of, computed
         self.used = self.called = False
+        self.prepared: Tensor | None = None
         scale = rule.scale * (scale if rule.per_layer else 1.0)
         self.scale = torch.tensor(scale, dtype=torch.float64)
         for key, value in rule.init(weight.detach(), partial(generator, rule.seed, name), scale).items():

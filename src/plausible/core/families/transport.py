@@ -50,6 +50,10 @@ class TransportRule(Rule):
     def feedback(self, weight: Tensor, state: TransportSite) -> Tensor:
         """The feedback weight, in the shape of ``weight``; called in each backward pass."""
 
+    def prepare(self, weight: Tensor, state: TransportSite) -> None:
+        """Draw what :meth:`feedback` would draw: called before each compiled pass, in which nothing can be drawn."""
+        return
+
     def init(self, weight: Tensor, draw: Callable[[str], torch.Generator], scale: float) -> dict[str, Tensor]:
         """What the rule keeps for this weight, by name; drawn on the CPU from ``draw(name)``."""
         return {}
@@ -81,6 +85,7 @@ class TransportLearner(Learner):
     def __init__(self, model: nn.Module, rule: TransportRule, loss: Loss, coverage: Coverage) -> None:
         super().__init__(model, rule, loss)
         self.coverage = coverage
+        self._prepares = False
         self.feedback = nn.ModuleDict()
         made: dict[int, TransportSite] = {}  # by weight, which layers may share
 
@@ -101,7 +106,16 @@ class TransportLearner(Learner):
         for name, within in coverage.uses.items():
             attach(model.get_submodule(name), UsesSite(model, name, within, make))
 
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """See :meth:`Learner.compile`."""
+        super().compile(*args, **kwargs)
+        self._prepares = type(self.rule).prepare is not TransportRule.prepare
+
     def _learn(self, x: Inputs, y: Teacher) -> Outcome:
+        if self._prepares:
+            with torch.no_grad():
+                for site in self.sites():
+                    self.rule.prepare(self.weight(site), site)
         output = self(x)
         loss = self.loss(output, y)
         if self.context.tap is not None and isinstance(output, Tensor):

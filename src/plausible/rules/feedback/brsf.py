@@ -53,7 +53,16 @@ class BatchRandomSignSymmetry(TransportRule):
 
     def feedback(self, weight: Tensor, state: TransportSite) -> Tensor:
         """A fresh M with the weight's current signs; drawn where the weight lives, since the draw is the cost."""
+        M = self.magnitudes(weight, state) if state.prepared is None else state.prepared
+        return torch.copysign(M, weight)
+
+    def prepare(self, weight: Tensor, state: TransportSite) -> None:
+        """See :meth:`TransportRule.prepare`; M lies in memory then for all layers at once."""
+        state.prepared = self.magnitudes(weight, state)
+
+    def magnitudes(self, weight: Tensor, state: TransportSite) -> Tensor:
+        """M of this call, up to its sign."""
         draw = state.generator(weight.device)
         M = torch.empty_like(weight)
         M = M.normal_(generator=draw) if weight.dim() > 2 else M.uniform_(generator=draw)
-        return torch.copysign(M.mul_(state.scale), weight)
+        return M.mul_(state.scale)

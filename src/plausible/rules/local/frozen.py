@@ -23,6 +23,7 @@ Reference: jaeger2001
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from plausible.core.attach import refuse_if_bound
@@ -30,7 +31,7 @@ from plausible.core.coverage import Coverage, survey
 from plausible.core.errors import CoverageError
 from plausible.core.families.broadcast import BroadcastLearner, BroadcastRule, CutSite
 from plausible.core.registry import register
-from plausible.core.rule import Claims, Inputs, Loss, held
+from plausible.core.rule import Claims, Inputs, Loss, Outcome, Teacher, held
 
 
 @register
@@ -74,6 +75,22 @@ class Frozen(BroadcastRule):
 
 class FrozenLearner(BroadcastLearner):
     """Learns behind the only cut."""
+
+    _reached: frozenset[str] | None = None
+
+    def _learn(self, x: Inputs, y: Teacher) -> Outcome:
+        before = {name: p for name, p in self.model.named_parameters() if p.grad is None}
+        if self._reached is None:  # what a compiled pass cuts off gets zeros from it, and decay would move that
+            with torch.compiler.set_stance("force_eager"):
+                outcome = super()._learn(x, y)
+            if len(before) == len(list(self.model.parameters())):
+                self._reached = frozenset(name for name, p in before.items() if p.grad is not None)
+            return outcome
+        outcome = super()._learn(x, y)
+        for name, p in before.items():
+            if name not in self._reached:
+                p.grad = None
+        return outcome
 
     def report(self) -> dict[str, Any]:
         """See :meth:`Learner.report`; an untaught normalisation layer has no gradient that could be exact."""
