@@ -2,8 +2,8 @@
 
     python benchmarks/loader.py --json results/loader.json
 
-JPEGs of 500 × 375, ImageNet's usual size, in random crops of 224 × 224 and flips, in batches of 32, in this process: one
-core, as one worker has. torchvision's ``ImageFolder`` under a ``DataLoader`` is what its own recipes use. They take
+JPEGs of 500 × 375, ImageNet's usual size, in random crops of 224 × 224 and flips, in batches of 32, in this process:
+one core, as one worker has. torchvision's ``ImageFolder`` under a ``DataLoader`` is what its own recipes use. They take
 turns (see ``turns.py``).
 """
 
