@@ -1,9 +1,10 @@
 """Run by torchrun: what every rule comes to on several ranks, each of which writes its own file.
 
-torchrun --standalone --nproc-per-node 2 on_ranks.py FOLDER
+torchrun --standalone --nproc-per-node 4 on_ranks.py FOLDER RULE [RULE ...]
 """
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -18,18 +19,25 @@ from plausible.core import registry
 ROWS, STEPS = 8, 3
 
 
-def cases() -> list[Case]:
-    """All rules that can share a batch, on all nets that they can teach."""
-    return [Case(name, net) for name in registry.names() if registry.make(name).divisible for net in teachable(name)]
+def cases(names: Iterable[str]) -> list[Case]:
+    """The rules of these that can share a batch, on all nets that they can teach."""
+    return [Case(name, net) for name in names if registry.make(name).divisible for net in teachable(name)]
 
 
-def learned(case: Case, ranks: int = 1, rank: int = 0, *, overlap: bool = True) -> dict[str, Tensor]:
+def key(case: Case, ranks: int, overlap: bool) -> str:
+    """What came of a case goes by this."""
+    return f"{case.name} {case.net.__name__}, {ranks} ranks, {overlap}"
+
+
+def learned(
+    case: Case, group: dist.ProcessGroup | None = None, ranks: int = 1, rank: int = 0, *, overlap: bool = True
+) -> dict[str, Tensor]:
     """Gradients of the first call, and all that there is after some steps. No net collects statistics of batches."""
     model = case.model(seed=rank).eval()  # others on each rank, until they are united
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=0.1)
     learner = case.bind(model, optimizer)
     if ranks > 1:
-        plausible.distribute(learner, overlap=overlap)
+        plausible.distribute(learner, group, overlap=overlap)
     x, y = case.examples(n=ROWS)
     own = slice(rank * ROWS // ranks, (rank + 1) * ROWS // ranks)
     found: dict[str, Tensor] = {}
@@ -44,20 +52,20 @@ def learned(case: Case, ranks: int = 1, rank: int = 0, *, overlap: bool = True) 
     return found | {name: t.clone() for name, t in learner.state_dict().items() if isinstance(t, Tensor)}
 
 
-def overlaps(ranks: int) -> tuple[bool, ...]:
-    """Which ways of sending gradients are tried."""
-    return (True, False) if ranks == 2 else (True,)
+WAYS = ((2, True), (2, False), (4, True))
+"""How many ranks, and whether gradients are sent while the backward pass goes on, where they can be."""
 
 
 @record
 def main() -> None:
-    """All cases, and with two ranks, gradients sent after the backward pass too."""
+    """All cases, on the first two ranks and on all."""
     dist.init_process_group("gloo")
-    rank, ranks = dist.get_rank(), dist.get_world_size()
+    rank, pair = dist.get_rank(), dist.new_group([0, 1])
     found = {
-        f"{case.name} {case.net.__name__} {overlap}": learned(case, ranks, rank, overlap=overlap)
-        for case in cases()
-        for overlap in overlaps(ranks)
+        key(case, ranks, overlap): learned(case, pair if ranks == 2 else None, ranks, rank, overlap=overlap)
+        for ranks, overlap in WAYS
+        if rank < ranks
+        for case in cases(sys.argv[2:])
     }
     torch.save(found, Path(sys.argv[1]) / f"{rank}.pt")
     dist.destroy_process_group()

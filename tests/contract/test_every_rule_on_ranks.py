@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import on_ranks
 import pytest
@@ -12,32 +11,28 @@ import plausible
 from plausible.core import registry
 from plausible.core.errors import ConfigurationError
 
-RANKS = (2, 4)
-
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory) -> dict[int, list[dict]]:
-    """By number of ranks, what each came to."""
-    came = {}
-    for ranks in RANKS:
-        folder = tmp_path_factory.mktemp(f"ranks-{ranks}")
-        words = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks), on_ranks.__file__]
-        run = subprocess.run([sys.executable, *words, folder], capture_output=True, text=True, check=False)
-        assert run.returncode == 0, run.stderr
-        came[ranks] = [torch.load(Path(folder) / f"{rank}.pt", weights_only=True) for rank in range(ranks)]
-    return came
+def found(tmp_path_factory, request) -> list[dict]:
+    """What each of four ranks came to, for the rules whose tests are asked for."""
+    folder = tmp_path_factory.mktemp("ranks")
+    here = (item for item in request.session.items if item.path == request.path and "found" in item.fixturenames)
+    asked = dict.fromkeys(item.callspec.params["case"].name for item in here)
+    words = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "4", on_ranks.__file__]
+    run = subprocess.run([sys.executable, *words, folder, *asked], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(4)]
 
 
-@pytest.mark.parametrize("case", on_ranks.cases(), ids=lambda case: f"{case.name}-{case.net.__name__}")
+@pytest.mark.parametrize("case", on_ranks.cases(registry.names()), ids=lambda case: f"{case.name}-{case.net.__name__}")
 def test_several_ranks_are_one_process_with_the_whole_batch(case, found):
     expected = on_ranks.learned(case)
-    for ranks in RANKS:
-        for overlap in on_ranks.overlaps(ranks):
-            first, *others = (each[f"{case.name} {case.net.__name__} {overlap}"] for each in found[ranks])
-            assert first.keys() == expected.keys()
-            for name, value in expected.items():
-                torch.testing.assert_close(first[name], value, rtol=1e-10, atol=1e-12, msg=f"{name}, {ranks} ranks")
-                assert all(torch.equal(other[name], first[name]) for other in others), f"{name}: ranks differ"
+    for ranks, overlap in on_ranks.WAYS:
+        first, *others = (each[on_ranks.key(case, ranks, overlap)] for each in found[:ranks])
+        assert first.keys() == expected.keys()
+        for name, value in expected.items():
+            torch.testing.assert_close(first[name], value, rtol=1e-10, atol=1e-12, msg=f"{name}, {ranks} ranks")
+            assert all(torch.equal(other[name], first[name]) for other in others), f"{name}: ranks differ"
 
 
 def test_a_rule_that_cannot_be_spread_and_a_program_that_is_not_are_told_the_way_out(monkeypatch):

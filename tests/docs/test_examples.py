@@ -107,7 +107,11 @@ def test_the_rule_in_contributing_works_as_another_package_would_offer_it(tmp_pa
     either = f"{registered[1]} or {Path(test).stem}"
     run = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", tmp_path / test, contract, "-k", either],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])},
+        env={
+            **os.environ,
+            "PYTEST_ADDOPTS": "",
+            "PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]),
+        },
         cwd=ROOT,
         capture_output=True,
         text=True,
