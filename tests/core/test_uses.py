@@ -472,3 +472,18 @@ def test_weights_that_are_multiplied_with_each_other_alone_make_a_weight(square:
     assert [site.computed for site in learner.sites() if site.name != "0"] == [True]
     learner.learn(x, y)
     assert_same(model, expected)
+
+
+def test_what_is_redrawn_is_redrawn_where_a_compiled_model_computes_a_weight_too():
+    found = []
+    for compiled in (False, True):
+        model, x, y = made(COMPUTED["standardised"])
+        learner = bound(model, "brsf", x)
+        torch.compiler.reset()
+        if compiled:
+            learner.compile(backend="aot_eager")
+        learner.learn(x, y)
+        found.append({name: p.grad for name, p in model.named_parameters() if p.grad is not None})
+    assert found[0].keys() == found[1].keys()
+    for name, grad in found[0].items():
+        torch.testing.assert_close(found[1][name], grad, rtol=1e-10, atol=1e-12, msg=name)

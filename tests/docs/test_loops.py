@@ -296,6 +296,7 @@ def test_wandb(seen: Seen, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
         if any(record.HasField("exit") for record in found):
             break
         time.sleep(0.2)
+    assert any(record.HasField("exit") for record in found), "the file was never finished"
     history = [record.history.item for record in found if record.HasField("history")]
     rows = [{"/".join(i.nested_key) or i.key: json.loads(i.value_json) for i in items} for items in history]
     last = {name: value for name, value in rows[-1].items() if "/" in name}

@@ -71,14 +71,9 @@ class Loader:
     ):
         if augment not in AUGMENTATIONS:
             raise unknown("augmentation", augment, AUGMENTATIONS)
-        if batch_size < 1 or (drop_last and batch_size > len(split)):
-            raise ConfigurationError(
-                f"batch_size is {batch_size}; there are {len(split)} examples: choose from 1 up to that."
-            )
+        require_batches(len(split), batch_size, seed, drop_last=drop_last)
         if augment != "none" and split.x.ndim != 4:
             raise ConfigurationError(f"augment={augment!r} needs images; these examples are vectors. Use 'none'.")
-        if seed < 0:
-            raise ConfigurationError(f"seed is {seed}; it must not be negative.")
         self.batch_size, self.seed, self.shuffle, self.drop_last = batch_size, seed, shuffle, drop_last
         self.share: tuple[int, int] = (0, 1)
         self._augmentation = AUGMENTATIONS[augment]
@@ -118,6 +113,14 @@ class Loader:
 
     def _normalise(self, x: Tensor) -> Tensor:
         return x.sub(self._mean).div_(self._std)
+
+
+def require_batches(n: int, batch_size: int, seed: int, *, drop_last: bool) -> None:
+    """:class:`ConfigurationError` unless ``n`` examples can be had in batches of that size, from that seed."""
+    if batch_size < 1 or (drop_last and batch_size > n):
+        raise ConfigurationError(f"batch_size is {batch_size}; there are {n} examples: choose from 1 up to that.")
+    if seed < 0:
+        raise ConfigurationError(f"seed is {seed}; it must not be negative.")
 
 
 def part(start: int, stop: int, share: tuple[int, int]) -> slice:

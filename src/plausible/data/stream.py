@@ -14,10 +14,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as Map
 
-from plausible.core.errors import ConfigurationError, DataError, unknown
+from plausible.core.errors import DataError, unknown
 from plausible.data.crops import CROPS, Transform, seeded
 from plausible.data.decode import decode
-from plausible.data.loader import mixed, part
+from plausible.data.loader import mixed, part, require_batches
 from plausible.data.tree import Files, Policy
 
 Asked = tuple[int, int]
@@ -141,12 +141,7 @@ class StreamLoader:
     ):
         if augment not in CROPS:
             raise unknown("augmentation of streamed images", augment, CROPS)
-        if batch_size < 1 or (drop_last and batch_size > len(files)):
-            raise ConfigurationError(
-                f"batch_size is {batch_size}; there are {len(files)} examples: choose from 1 up to that."
-            )
-        if seed < 0:
-            raise ConfigurationError(f"seed is {seed}; it must not be negative.")
+        require_batches(len(files), batch_size, seed, drop_last=drop_last)
         workers = processors() if workers is None else workers
         self.batch_size, self.seed, self.shuffle, self.drop_last = batch_size, seed, shuffle, drop_last
         self.share: tuple[int, int] = (0, 1)

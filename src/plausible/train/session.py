@@ -170,10 +170,11 @@ def assemble(
             f"batch_size = {run.batch_size}: {team.count} processes share each batch, each with as many of its rows. "
             f"Give a multiple of {team.count}."
         )
-    if team.leads and team.count > 1:  # who fetches or unpacks data does so once
-        data.load(run.data, root=root, download=download, workers=workers, **run.data_options)
-    team.told(None)
-    dataset = dataset or data.load(run.data, root=root, download=download, workers=workers, **run.data_options)
+    for turn in (True, False):  # who fetches or unpacks data does so once, before the others look
+        if turn == team.leads:
+            dataset = dataset or data.load(run.data, root=root, download=download, workers=workers, **run.data_options)
+        team.told(None)
+    assert dataset is not None
     train = dataset.batches(
         "train", run.batch_size, device=device, augment=run.augment, seed=run.seed, shuffle=True, drop_last=True
     )

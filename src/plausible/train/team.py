@@ -93,7 +93,10 @@ def team(device: torch.device) -> Iterator[Team]:
         return
     began = not dist.is_initialized()
     if began:
-        _meet("nccl" if device.type == "cuda" else "gloo")
+        if device.type == "cuda":
+            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) if device.index is None else device.index)
+        # Numbers that only decide go by the CPU, where nobody has to wait for the GPU.
+        _meet("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
     try:
         yield Team(dist.group.WORLD)
     except RuntimeError as error:

@@ -51,7 +51,8 @@ class TransportRule(Rule):
         """The feedback weight, in the shape of ``weight``; called in each backward pass."""
 
     def prepare(self, weight: Tensor, state: TransportSite) -> None:
-        """Draw what :meth:`feedback` would draw: called before each compiled pass, in which nothing can be drawn."""
+        """Draw what :meth:`feedback` would draw: called before each compiled pass, in which nothing can be drawn,
+        for each weight that is a Parameter."""
         return
 
     def init(self, weight: Tensor, draw: Callable[[str], torch.Generator], scale: float) -> dict[str, Tensor]:
@@ -115,7 +116,8 @@ class TransportLearner(Learner):
         if self._prepares:
             with torch.no_grad():
                 for site in self.sites():
-                    self.rule.prepare(self.weight(site), site)
+                    if not site.computed:
+                        self.rule.prepare(self.weight(site), site)
         output = self(x)
         loss = self.loss(output, y)
         if self.context.tap is not None and isinstance(output, Tensor):
