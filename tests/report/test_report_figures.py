@@ -10,6 +10,7 @@ import synthetic
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from plausible.report import curves, figures, load, svg
 from plausible.report.field import field
@@ -45,6 +46,19 @@ def test_final_draws_every_seed_and_mean(table: tuple[Standing, ...], medium: Me
         for seed in range(5):
             assert any(x == round(100 * synthetic.accuracy_of(rule, seed), 6) and y < v < y + 0.5 for x, v in drawn)
     assert any("97.4%" in text for text in _texts(figure))
+
+
+@MEDIA
+@pytest.mark.filterwarnings("error")  # where nothing is left of the panels, Matplotlib warns and lays out nothing
+def test_the_names_of_many_layers_leave_the_panels_their_height(medium: Medium) -> None:
+    heights = []
+    with drawing(medium):
+        for layers in (4, 12):  # two rows of names, and six
+            figure, (ax,) = curves._panels(1, medium)
+            curves._key(figure, [Line2D([], [], label=f"layer {k}") for k in range(layers)], "layers", 2)
+            figure.draw_without_rendering()
+            heights.append(ax.get_window_extent().height)
+    assert heights[1] > 0.9 * heights[0]
 
 
 @MEDIA

@@ -196,8 +196,11 @@ def _error_ticks(low: float, high: float) -> list[float]:
 
 
 def _key(figure: Figure, keys: list[Line2D], title: str, columns: int) -> None:
+    columns = min(len(keys), columns)
+    rows = -(-len(keys) // columns)
+    figure.set_figheight(figure.get_figheight() + 0.21 * max(0, rows - 2))  # many layers must not squash the panels
     legend = figure.legend(
-        handles=keys, title=title, alignment="left", loc="outside upper left", ncols=min(len(keys), columns),
+        handles=keys, title=title, alignment="left", loc="outside upper left", ncols=columns,
         handlelength=2.4, columnspacing=1.8, labelcolor=SOFT, borderpad=0.2, borderaxespad=0,
     )  # fmt: skip
     legend.get_title().set_color(INK)
